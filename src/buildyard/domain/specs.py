@@ -1,0 +1,116 @@
+"""What is to be done: the immutable definition of a pipeline's jobs and their steps."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from buildyard.domain.states import Result
+
+MINUTE = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepSpec:
+    """One command of a job. `run` is a script for `shell`; its exit status 0 is success."""
+
+    name: str
+    run: str
+    shell: str = "bash"
+    environment: dict[str, str] = field(default_factory=dict)
+    timeout_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheSpec:
+    """A folder kept between runs: `path` is relative to the workspace; `key_files` are globs whose contents choose the entry."""
+
+    path: str
+    key_files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Upper bounds of one attempt; None means that only the worker's own bounds hold."""
+
+    wall_s: int = 60 * MINUTE
+    silent_s: int | None = None
+    cpus: float | None = None
+    memory_bytes: int | None = None
+    pids: int | None = None
+    log_bytes: int = 256 * 1024 * 1024
+    output_bytes: int = 4 * 1024 * 1024 * 1024
+
+    @property
+    def wall(self) -> timedelta:
+        """The wall time after which the attempt is killed."""
+        return timedelta(seconds=self.wall_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """How often a job is tried again (`count` beyond the first) and after which results; a lost attempt always counts."""
+
+    count: int = 0
+    on: tuple[Result, ...] = (Result.ERROR,)
+    lost_count: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requirement:
+    """What a worker must offer: every label, one of its executors (empty: any), its system (empty: any)."""
+
+    labels: tuple[str, ...] = ()
+    executor: str = ""
+    system: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSpec:
+    """One job of a pipeline: what one worker runs in one workspace.
+
+    `needs` are names of jobs of the same pipeline whose `outputs` (paths or globs relative to the
+    workspace) are laid into the workspace first. `network` is `default`, `none` or `host`.
+    """
+
+    name: str
+    steps: tuple[StepSpec, ...]
+    needs: tuple[str, ...] = ()
+    image: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
+    caches: tuple[CacheSpec, ...] = ()
+    outputs: tuple[str, ...] = ()
+    require: Requirement = Requirement()
+    limits: Limits = Limits()
+    retry: Retry = Retry()
+    priority: int = 0
+    allow_failure: bool = False
+    network: str = "default"
+    matrix: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineSpec:
+    """A pipeline's definition: jobs that name each other, forming a graph without cycles."""
+
+    jobs: tuple[JobSpec, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GitSource:
+    """An exact place in a git repository. `commit` wins over `branch`; both empty: the default branch."""
+
+    url: str
+    branch: str = ""
+    commit: str = ""
+    shallow: bool = True
+    submodules: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FolderSource:
+    """An uploaded folder: the blob of a tar file (zstd-compressed) with its files."""
+
+    sha256: str
+    size: int
+
+
+Source = GitSource | FolderSource

@@ -1,0 +1,256 @@
+"""What the core needs from the world. Each Protocol has two or more real implementations in `adapters`.
+
+All methods may be called concurrently from one event loop unless a docstring says otherwise.
+Errors of the libraries below never pass: an adapter raises what its docstring names.
+"""
+
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from buildyard.domain.ids import LogId, Moment, Sha256
+from buildyard.domain.specs import Limits
+from buildyard.domain.states import Cause, Result, Stream
+
+# --- logs ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A run of a log's exact bytes from one stream; `at` is when the worker read them."""
+
+    stream: Stream
+    at: Moment
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LogState:
+    """How far a log has got: its bytes, its complete and begun lines, and whether it is sealed."""
+
+    size: int
+    lines: int
+    sealed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a log: its number from 0, its stream, when it began, and its text without the newline."""
+
+    number: int
+    stream: Stream
+    at: Moment
+    data: bytes
+
+
+class LogStore(Protocol):
+    """Logs as exact bytes, appended while a step runs, then sealed.
+
+    Acknowledged bytes survive the death of the process. A change of stream ends a line for
+    numbering. Live logs are readable at once. A sealed log never changes.
+    Raises NotFound for a log that was never begun or was removed; Unavailable when the disk or
+    the store fails (nothing of that call then counts).
+    """
+
+    async def append(self, log: LogId, offset: int, chunks: Sequence[Chunk]) -> LogState:
+        """Add `chunks` whose first byte has the position `offset`; begins the log at 0.
+
+        What is already stored is skipped, so repeating a call changes nothing. Raises Conflict if
+        `offset` is beyond the end (a gap) or the log is sealed and the bytes would be new.
+        """
+        ...
+
+    async def seal(self, log: LogId) -> LogState:
+        """Finish a log durably (synced, compressed). Sealing again changes nothing; an unknown log is sealed empty."""
+        ...
+
+    async def state(self, log: LogId) -> LogState:
+        """How far the log has got."""
+        ...
+
+    def read(self, log: LogId, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+        """The bytes `start` ≤ i < `stop` (None: as far as written now), in pieces of bounded size."""
+        ...
+
+    async def lines(self, log: LogId, first: int, count: int) -> list[Line]:
+        """At most `count` lines from number `first`; negative `first` counts from the end (tail)."""
+        ...
+
+    def follow(self, log: LogId, start: int = 0) -> AsyncIterator[Chunk]:
+        """The chunks from byte `start` on, then new ones as they are appended, until the log is sealed.
+
+        A log not begun yet is waited for. One reader serves all followers of a log.
+        """
+        ...
+
+    async def remove(self, log: LogId) -> None:
+        """Delete a log; an unknown one is no error."""
+        ...
+
+
+# --- blobs --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BlobInfo:
+    """A stored blob: the digest of its bytes, which is its name, and their number."""
+
+    sha256: Sha256
+    size: int
+
+
+class BlobStore(Protocol):
+    """Bytes named by their SHA-256, stored once, streamed, never held in memory as a whole.
+
+    Raises Unavailable when the disk is full or the store fails; a failed `put` leaves nothing visible.
+    """
+
+    async def put(self, data: AsyncIterable[bytes], *, limit: int | None = None) -> BlobInfo:
+        """Store a stream durably and say its digest. Raises TooLarge past `limit` bytes. Concurrent equal puts are safe."""
+        ...
+
+    async def size(self, sha256: Sha256) -> int:
+        """The blob's length in bytes; NotFound if there is none."""
+        ...
+
+    def read(self, sha256: Sha256, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+        """The bytes `start` ≤ i < `stop`, in pieces of bounded size; NotFound if there is no such blob."""
+        ...
+
+    async def remove(self, sha256: Sha256) -> None:
+        """Delete a blob; an unknown one is no error."""
+        ...
+
+
+# --- event bus ----------------------------------------------------------------------------------
+
+
+class EventBus(Protocol):
+    """Wake-ups between the servers of one installation. Messages may be lost or repeated, never wrong."""
+
+    async def publish(self, topics: Sequence[str]) -> None:
+        """Wake whoever waits for any of these topics, on every server."""
+        ...
+
+    def subscribe(self, topic: str) -> "Subscription":
+        """Start to listen; use as an async context manager."""
+        ...
+
+
+class Subscription(Protocol):
+    """A listener of one topic; wake-ups since the last `wait` are kept as one."""
+
+    async def __aenter__(self) -> "Subscription": ...
+
+    async def __aexit__(self, *exc: object) -> None: ...
+
+    async def wait(self, timeout: float | None = None) -> bool:
+        """Sleep until a wake-up (True) or until `timeout` seconds passed (False)."""
+        ...
+
+
+# --- executors ----------------------------------------------------------------------------------
+
+OutputSink = Callable[[Stream, bytes], None]
+"""Takes output as it is read, in order, exact bytes; never blocks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkspaceRequest:
+    """What a workspace is for. `key` is unique to the attempt; `marker` is put into the environment of every process."""
+
+    key: str
+    marker: str
+    image: str = ""
+    limits: Limits = Limits()
+    network: str = "default"
+    trusted: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A program to run in a workspace: `cwd` is relative to it; `environment` is complete but for the executor's own."""
+
+    argv: tuple[str, ...]
+    environment: dict[str, str] = field(default_factory=dict)
+    cwd: str = "."
+    timeout_s: float | None = None
+    silent_s: float | None = None
+    pty: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exit:
+    """How a command ended: `status` 0–255 (128 + n for signal n), and, if a limit ended it, which and in words."""
+
+    status: int
+    result: Result
+    cause: Cause = Cause.NONE
+    detail: str = ""
+
+
+class Workspace(Protocol):
+    """A folder and the means to run commands in it, isolated as the executor promises.
+
+    `run` may be called once at a time. Closing kills every process that was started in it,
+    however it was started, and removes the folder; it is idempotent.
+    """
+
+    @property
+    def folder(self) -> Path:
+        """Where the workspace's files lie for the worker itself (to lay in sources, inputs, caches)."""
+        ...
+
+    @property
+    def inside(self) -> str:
+        """The path of the same folder as the commands see it."""
+        ...
+
+    async def run(self, command: Command, output: OutputSink) -> Exit:
+        """Run to the end and pass on all output. When it returns, nothing that it started runs any more."""
+        ...
+
+    async def kill(self) -> None:
+        """End what runs now, the whole tree, without grace: `run` then returns. Safe at any time."""
+        ...
+
+    async def close(self) -> None:
+        """Kill, then remove everything that was made for the workspace."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """What an executor can do on this machine. `usable` False comes with the reason and the remedy in `missing`."""
+
+    name: str
+    usable: bool
+    strength: int
+    notes: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+class Executor(Protocol):
+    """Opens workspaces on this machine."""
+
+    @property
+    def name(self) -> str:
+        """`process`, `sandbox`, `container`, `dummy`."""
+        ...
+
+    async def probe(self) -> Probe:
+        """Find out, by trying, what works here."""
+        ...
+
+    async def open(self, request: WorkspaceRequest) -> Workspace:
+        """Make an empty workspace. Raises Unavailable with the reason if it cannot be made."""
+        ...
+
+    async def sweep(self) -> int:
+        """Kill and remove what earlier, dead workers of this state folder left behind; say how many things."""
+        ...
+
+    async def close(self) -> None:
+        """Release what the executor itself holds (network helpers); workspaces are closed by their users."""
+        ...
