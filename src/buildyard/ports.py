@@ -182,7 +182,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exit:
-    """How a command ended: `status` 0–255 (128 + n for signal n), and, if a limit ended it, which and in words."""
+    """How a command ended: `status` 0 to 255 (128 + n for signal n), and, if a limit ended it, which and in words."""
 
     status: int
     result: Result

@@ -1,0 +1,144 @@
+"""Who may do what: actors, permissions, roles and token scopes."""
+
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum, StrEnum
+
+from buildyard.domain.errors import Forbidden, NotFound, Unauthenticated
+from buildyard.domain.ids import AccountId, ProjectId, UserId
+
+
+class Permission(StrEnum):
+    """One kind of act."""
+
+    READ = "read"
+    RUN = "run"
+    CANCEL = "cancel"
+    CONFIGURE = "configure"
+    CREATE_PROJECT = "create_project"
+    CREATE_IMAGE = "create_image"
+    MANAGE_SECRETS = "manage_secrets"
+    READ_AUDIT = "read_audit"
+    REPORT = "report"
+    MANAGE_USERS = "manage_users"
+    MANAGE_SERVER = "manage_server"
+
+
+class Role(IntEnum):
+    """A person's part in a project or account; each includes the ones before."""
+
+    VIEWER = 1
+    DEVELOPER = 2
+    ADMIN = 3
+    OWNER = 4
+
+
+P = Permission
+ROLE_MAY: dict[Role, frozenset[Permission]] = {
+    Role.VIEWER: frozenset({P.READ}),
+    Role.DEVELOPER: frozenset({P.READ, P.RUN, P.CANCEL, P.REPORT}),
+    Role.ADMIN: frozenset({P.READ, P.RUN, P.CANCEL, P.REPORT, P.CONFIGURE, P.MANAGE_SECRETS, P.READ_AUDIT}),
+    Role.OWNER: frozenset(
+        {P.READ, P.RUN, P.CANCEL, P.REPORT, P.CONFIGURE, P.MANAGE_SECRETS, P.READ_AUDIT, P.CREATE_PROJECT}
+    ),
+}
+
+ALL = frozenset(Permission)
+
+SCOPE_MAY: dict[str, frozenset[Permission]] = {
+    "jobs:read": frozenset({P.READ}),
+    "jobs:write": frozenset({P.READ, P.RUN, P.CANCEL}),
+    "secrets:write": frozenset({P.MANAGE_SECRETS}),
+    "runner": frozenset({P.READ, P.REPORT}),
+    "projects:write": frozenset({P.READ, P.CONFIGURE, P.CREATE_PROJECT, P.CREATE_IMAGE, P.READ_AUDIT}),
+    "admin": ALL - {P.REPORT},
+    "*": ALL,
+}
+"""What a token with a scope may be used for, as far as its user may do it."""
+
+
+class Visibility(IntEnum):
+    """Who sees a project without being a member of it."""
+
+    PRIVATE = 0
+    UNLISTED = 1
+    PUBLIC = 2
+
+
+class ActorKind(Enum):
+    """What stands behind an act."""
+
+    ANONYMOUS = "anonymous"
+    USER = "user"
+    WORKER = "worker"
+    OPERATOR = "operator"
+    SYSTEM = "system"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actor:
+    """Who acts, and what they may do at most.
+
+    `allowed` bounds every permission (the token's scopes); `roles` are those in accounts and
+    projects; an `administrator` may do everything within `allowed`. `only_project` is set for
+    tokens of one project.
+    """
+
+    kind: ActorKind
+    name: str
+    user: UserId | None = None
+    account: AccountId | None = None
+    administrator: bool = False
+    allowed: frozenset[Permission] = frozenset()
+    account_roles: dict[AccountId, Role] = field(default_factory=dict)
+    project_roles: dict[ProjectId, Role] = field(default_factory=dict)
+    only_project: ProjectId | None = None
+    ip: str = ""
+    agent: str = ""
+
+
+ANONYMOUS = Actor(kind=ActorKind.ANONYMOUS, name="anonymous", allowed=frozenset({Permission.READ}))
+SYSTEM = Actor(kind=ActorKind.SYSTEM, name="system", administrator=True, allowed=ALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """To whom a project belongs and who else may see it: what access decisions need to know of it."""
+
+    project: ProjectId
+    account: AccountId
+    visibility: Visibility
+
+
+def may(actor: Actor, permission: Permission, owner: Owner) -> bool:
+    """Whether `actor` may do this to the project or to what lies in it."""
+    if permission not in actor.allowed or actor.only_project not in (None, owner.project):
+        return False
+    if actor.administrator:
+        return True
+    role = max(
+        actor.account_roles.get(owner.account, 0),
+        actor.project_roles.get(owner.project, 0),
+    )
+    if role and permission in ROLE_MAY[Role(role)]:
+        return True
+    return permission is Permission.READ and owner.visibility is not Visibility.PRIVATE
+
+
+def require(actor: Actor, permission: Permission, owner: Owner, what: str) -> None:
+    """Raise NotFound if `actor` may not even see `what`, Forbidden if it may see but not do this."""
+    if may(actor, permission, owner):
+        return
+    if not may(actor, Permission.READ, owner):
+        raise NotFound(f"{what} not found")
+    if actor.kind is ActorKind.ANONYMOUS:
+        raise Unauthenticated(f"sign in to {permission} {what}")
+    raise Forbidden(f"{actor.name} may not {permission} {what}")
+
+
+def require_global(actor: Actor, permission: Permission, what: str) -> None:
+    """Raise unless `actor` may do this to the server as a whole."""
+    if permission in actor.allowed and (actor.administrator or permission is Permission.CREATE_IMAGE):
+        return
+    if actor.kind is ActorKind.ANONYMOUS:
+        raise Unauthenticated(f"sign in to {what}")
+    raise Forbidden(f"{actor.name} may not {what}")

@@ -1,0 +1,34 @@
+"""Whether a worker fits what a job asks for."""
+
+from dataclasses import dataclass
+
+from buildyard.domain.specs import Requirement
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a worker has: labels, executors (by name), and its system (`x86_64-linux`)."""
+
+    labels: frozenset[str]
+    executors: frozenset[str]
+    system: str
+
+
+def fits(offer: Offer, requirement: Requirement) -> bool:
+    """Whether a worker with this offer may run jobs with this requirement."""
+    return (
+        offer.labels.issuperset(requirement.labels)
+        and (not requirement.executor or requirement.executor in offer.executors)
+        and (not requirement.system or requirement.system == offer.system)
+    )
+
+
+def requirement_key(requirement: Requirement) -> str:
+    """One text for all equal requirements: what the table `requirements` is unique by."""
+    return "\n".join((",".join(sorted(set(requirement.labels))), requirement.executor, requirement.system))
+
+
+def requirement_of(key: str) -> Requirement:
+    """The requirement that has this key."""
+    labels, executor, system = key.split("\n")
+    return Requirement(labels=tuple(label for label in labels.split(",") if label), executor=executor, system=system)

@@ -1,0 +1,292 @@
+"""The worker protocol, version 1: what workers and servers say to each other under `/worker/v1`.
+
+Bodies are MessagePack. Every call carries `Authorization: Bearer TOKEN`. All calls may be repeated:
+a repeated one changes nothing and gets the same answer.
+
+| call | body → answer | for |
+|---|---|---|
+| `POST hello` | Hello → Welcome | a worker (re)connects and says what it holds |
+| `POST claim` | Claim → Claimed | long poll for jobs, cancel wishes and dropped attempts |
+| `POST heartbeat` | Heartbeat → Beat | renews the leases of all held attempts |
+| `POST report` | Report → Reported | progress, output and results of many attempts, in order |
+| `POST caches/find` | FindCache → CacheFound | which blob to restore |
+| `GET blobs/SHA256`, `HEAD` | → bytes | sources, inputs, caches |
+| `PUT blobs` | bytes → BlobStored | outputs, caches (streamed) |
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+from buildyard.domain.specs import JobSpec, Source
+from buildyard.domain.states import Cause, Result, Stream
+
+VERSION = 1
+"""Raised when an older peer could misunderstand; a server serves this version and the one before."""
+
+LEASE_SECONDS = 30
+HEARTBEAT_SECONDS = 5
+OUTPUT_BYTES = 1024 * 1024
+"""The most bytes that one Output item may carry."""
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """A body; unknown fields are ignored, so that either side may be newer."""
+
+
+class Held(Message):
+    """An attempt that a worker holds, with its fencing token."""
+
+    attempt: int
+    token: str
+
+
+class Hello(Message):
+    """A worker introduces itself.
+
+    `session` is made anew by each worker process. `state_id` belongs to its state folder, which
+    only one process can hold: a new session with a known `state_id` proves the older one dead.
+    """
+
+    protocol: int
+    name: str
+    session: str
+    state_id: str
+    version: str
+    labels: list[str]
+    executors: list[str]
+    system: str
+    slots: int
+    host: str = ""
+    held: list[Held] = []
+
+
+class Welcome(Message):
+    """The server's answer. `now` is its clock (microseconds); attempts in `drop` must be killed, unreported."""
+
+    protocol: int
+    worker: int
+    version: str
+    now: int
+    lease_s: float
+    heartbeat_s: float
+    drop: list[int] = []
+
+
+class Claim(Message):
+    """Ask for up to `free` jobs, waiting up to `wait_s` seconds. `have` are all attempts received so far and not yet reported finished."""
+
+    session: str
+    free: int
+    have: list[int]
+    wait_s: float = 30.0
+
+
+class StepGrant(Message):
+    """A step's row and its log; number 0 is `setup`."""
+
+    step: int
+    number: int
+    name: str
+    log: int
+
+
+class InputFile(Message):
+    """A file of a dependency's outputs, to be laid into the workspace; a link's blob holds its target."""
+
+    path: str
+    sha256: str
+    size: int
+    mode: int
+    link: bool = False
+
+
+class JobGrant(Message):
+    """A leased job, whole. `environment` is what the server adds to every step."""
+
+    attempt: int
+    token: str
+    number: int
+    job: int
+    job_uid: str
+    build: int
+    build_uid: str
+    build_number: int
+    project: str
+    pipeline: str
+    spec: JobSpec
+    steps: list[StepGrant]
+    source: Source | None = None
+    inputs: list[InputFile] = []
+    environment: dict[str, str] = {}
+    image_url: str = ""
+    trusted: bool = True
+
+
+class Claimed(Message):
+    """Jobs to run; attempts whose cancel is wished; attempts that are no longer the worker's."""
+
+    jobs: list[JobGrant] = []
+    cancel: list[int] = []
+    drop: list[int] = []
+    paused: bool = False
+
+
+class Heartbeat(Message):
+    """The worker lives and still holds these."""
+
+    session: str
+    held: list[Held]
+
+
+class Beat(Message):
+    """See Claimed."""
+
+    cancel: list[int] = []
+    drop: list[int] = []
+    paused: bool = False
+
+
+class Started(Message, tag="started"):
+    """The attempt's workspace is being made: its setup step runs."""
+
+    attempt: int
+    token: str
+
+
+class StepStarted(Message, tag="step_started"):
+    """A step's command runs."""
+
+    attempt: int
+    token: str
+    step: int
+
+
+class OutputChunk(Message, array_like=True):
+    """See ports.Chunk."""
+
+    stream: Stream
+    at: int
+    data: bytes
+
+
+class Output(Message, tag="output"):
+    """Bytes of a log, the first of which has position `offset`."""
+
+    attempt: int
+    token: str
+    log: int
+    offset: int
+    chunks: list[OutputChunk]
+
+
+class StepFinished(Message, tag="step_finished"):
+    """A step ended; all its output has been sent before: `log_size` bytes."""
+
+    attempt: int
+    token: str
+    step: int
+    log: int
+    log_size: int
+    result: Result
+    cause: Cause = Cause.NONE
+    detail: str = ""
+    exit_status: int | None = None
+
+
+class OutputFile(Message):
+    """A kept output, whose blob has been stored; a link's blob holds its target."""
+
+    path: str
+    sha256: str
+    size: int
+    mode: int
+    link: bool = False
+
+
+class SavedCache(Message):
+    """A cache folder, packed, whose blob has been stored."""
+
+    path: str
+    key: str
+    sha256: str
+    size: int
+
+
+class Finished(Message, tag="finished"):
+    """The attempt ended. Steps not reported finished have not run."""
+
+    attempt: int
+    token: str
+    result: Result
+    cause: Cause = Cause.NONE
+    detail: str = ""
+    outputs: list[OutputFile] = []
+    caches: list[SavedCache] = []
+
+
+Item = Started | StepStarted | Output | StepFinished | Finished
+
+
+class Report(Message):
+    """What happened, in order, in any number of attempts."""
+
+    session: str
+    items: list[Item]
+
+
+class Answer(StrEnum):
+    """What became of a reported item."""
+
+    DONE = "done"
+    STALE = "stale"
+    REFUSED = "refused"
+    RETRY = "retry"
+
+
+class Ack(Message):
+    """DONE, also for a repeated item. STALE: the attempt is no longer the worker's, kill it.
+
+    REFUSED: the item is wrong (`detail` says why) and will stay so. RETRY: the store was not
+    available; this item and all later ones of the same attempt were not taken. `size` is how
+    much of the log is stored.
+    """
+
+    answer: Answer
+    detail: str = ""
+    size: int = 0
+
+
+class Reported(Message):
+    """One Ack for each item, in order."""
+
+    acks: list[Ack]
+
+
+class FindCache(Message):
+    """Which blob to restore for a cache of a held attempt's job."""
+
+    attempt: int
+    token: str
+    path: str
+    key: str
+
+
+class CacheFound(Message):
+    """The blob, or an empty digest."""
+
+    sha256: str = ""
+    size: int = 0
+
+
+class BlobStored(Message):
+    """What the server stored."""
+
+    sha256: str
+    size: int
+
+
+class Failure(Message):
+    """The body of every answer that is not 2xx."""
+
+    error: str

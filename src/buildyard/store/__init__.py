@@ -1,0 +1,1 @@
+"""Every SQL statement, for SQLite and PostgreSQL alike, and the transactions that run them."""

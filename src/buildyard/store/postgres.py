@@ -1,0 +1,123 @@
+"""PostgreSQL: a pool of connections, READ COMMITTED, conflicts retried."""
+
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Any, TypeVar
+
+import asyncpg
+
+from buildyard.domain.errors import Unavailable
+from buildyard.domain.ids import Moment
+from buildyard.store.events import flush
+from buildyard.store.statements import Row, Statement, Value
+from buildyard.store.transactions import Transaction
+
+T = TypeVar("T")
+Body = Callable[[Transaction], Coroutine[Any, Any, T]]
+
+TRIES = 4
+CONFLICTS = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+LOST = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.CannotConnectNowError,
+)
+
+
+class PostgresConnection:
+    """One connection of the pool, inside a transaction."""
+
+    __slots__ = ("raw",)
+
+    def __init__(self, raw: Any) -> None:
+        self.raw = raw
+
+    async def execute(self, statement: Statement, values: Mapping[str, Value]) -> int:
+        """See Transaction.execute; the count is the last word of the status (`UPDATE 1`)."""
+        status: str = await self.raw.execute(statement.postgres[0], *statement.arguments(values))
+        count = status.rpartition(" ")[2]
+        return int(count) if count.isdigit() else 0
+
+    async def execute_many(self, statement: Statement, rows: Iterable[Mapping[str, Value]]) -> None:
+        """See Transaction.execute_many."""
+        await self.raw.executemany(statement.postgres[0], [statement.arguments(row) for row in rows])
+
+    async def fetch(self, statement: Statement, values: Mapping[str, Value]) -> list[Row]:
+        """See Transaction.fetch."""
+        rows: list[Row] = await self.raw.fetch(statement.postgres[0], *statement.arguments(values))
+        return rows
+
+    async def allocate(self, table: str, count: int) -> list[int]:
+        """Ids come from the table's sequence."""
+        rows = await self.raw.fetch(
+            "SELECT nextval(pg_get_serial_sequence($1, 'id')) FROM generate_series(1, $2)", table, count
+        )
+        return sorted(row[0] for row in rows)
+
+
+class PostgresDatabase:
+    """A PostgreSQL database, shared by any number of servers."""
+
+    def __init__(
+        self, dsn: str, *, clock: Callable[[], Moment], fresh_uid: Callable[[], str], wake: Callable[[set[str]], None]
+    ) -> None:
+        self._dsn = dsn
+        self._clock = clock
+        self._fresh_uid = fresh_uid
+        self._wake = wake
+        self._pool: Any = None
+
+    async def open(self) -> None:
+        """Connect; raises Unavailable with the server's words if that fails."""
+        try:
+            self._pool = await asyncpg.create_pool(
+                self._dsn,
+                min_size=2,
+                max_size=16,
+                command_timeout=60,
+                server_settings={"application_name": "buildyard"},
+            )
+        except (*LOST, asyncpg.PostgresError) as exc:
+            raise Unavailable(f"PostgreSQL cannot be reached: {exc}") from exc
+
+    async def close(self) -> None:
+        """Let all connections end."""
+        if self._pool is not None:
+            await self._pool.close()
+            self._pool = None
+
+    async def run(self, body: Body[T]) -> T:
+        """Run `body` in a transaction, again after a conflict; returns when it is committed."""
+        for attempt in range(TRIES):
+            try:
+                tx, result = await self._once(body)
+            except CONFLICTS as exc:
+                if attempt == TRIES - 1:
+                    raise Unavailable("the database was too busy; try again") from exc
+                continue
+            except LOST as exc:
+                raise Unavailable(f"the database failed: {exc}") from exc
+            for callback in tx.callbacks:
+                callback()
+            if tx.topics:
+                self._wake(tx.topics)
+            return result
+        raise AssertionError("unreachable")
+
+    async def _once(self, body: Body[T]) -> tuple[Transaction, T]:
+        async with self._pool.acquire() as raw, raw.transaction():
+            tx = Transaction(PostgresConnection(raw), self._clock(), self._fresh_uid)
+            result = await body(tx)
+            await flush(tx)
+        return tx, result
+
+    async def read(self, body: Body[T]) -> T:
+        """Run a reading `body`; each statement sees what was committed when it began."""
+        try:
+            async with self._pool.acquire() as raw:
+                return await body(Transaction(PostgresConnection(raw), self._clock(), self._fresh_uid))
+        except LOST as exc:
+            raise Unavailable(f"the database failed: {exc}") from exc

@@ -1,0 +1,650 @@
+"""The tables. Columns hold integers, text and bytes only; times are microseconds since 1970 UTC.
+
+`docs/data-model.md` explains them and maps every field of the five APIs to a column here.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+QUEUED = text("phase = 1")
+UNFINISHED = text("phase < 4")
+
+
+def _id() -> Column[int]:
+    return Column("id", Integer, primary_key=True, autoincrement=True)
+
+
+def _integer(name: str, default: int | None = None) -> Column[int]:
+    """A whole number that is always there; `default` is what rows of earlier versions get."""
+    return Column(name, Integer, nullable=False, server_default=None if default is None else str(default))
+
+
+def _moment(name: str, *, optional: bool = False) -> Column[int]:
+    return Column(name, BigInteger, nullable=optional)
+
+
+def _big(name: str, default: int = 0) -> Column[int]:
+    return Column(name, BigInteger, nullable=False, server_default=str(default))
+
+
+def _text(name: str, default: str | None = "") -> Column[str]:
+    return Column(name, Text, nullable=False, server_default=default)
+
+
+def _uid() -> Column[str]:
+    return Column("uid", Text, nullable=False, unique=True)
+
+
+def _to(name: str, target: str, *, optional: bool = False) -> Column[int]:
+    return Column(name, Integer, ForeignKey(f"{target}.id", ondelete="CASCADE"), nullable=optional)
+
+
+def _state() -> tuple[Column[int], Column[int], Column[str], Column[str]]:
+    """Phase, result, cause and detail (a sentence for people), as `domain.states` has them."""
+    return (
+        _integer("phase"),
+        Column("result", Integer, nullable=True),
+        _text("cause"),
+        _text("detail"),
+    )
+
+
+# --- identity -----------------------------------------------------------------------------------
+
+users = Table(
+    "users",
+    metadata,
+    _id(),
+    _uid(),
+    Column("username", Text, nullable=False, unique=True),
+    Column("email", Text, nullable=True, unique=True),
+    _text("full_name"),
+    Column("password_hash", Text, nullable=True),
+    _integer("administrator", 0),
+    _moment("created_at"),
+    _moment("updated_at"),
+    _moment("disabled_at", optional=True),
+    sqlite_autoincrement=True,
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    _id(),
+    _uid(),
+    Column("name", Text, nullable=False, unique=True),
+    _to("user", "users", optional=True),
+    _integer("shares", 1),
+    _moment("created_at"),
+    Index("ix_accounts_user", "user"),
+    sqlite_autoincrement=True,
+)
+
+projects = Table(
+    "projects",
+    metadata,
+    _id(),
+    _uid(),
+    Column("slug", Text, nullable=False, unique=True),
+    _text("name", None),
+    _to("account", "accounts"),
+    _text("description"),
+    _integer("visibility", 0),
+    _integer("shares", 1),
+    _integer("public_logs", 1),
+    _moment("created_at"),
+    _moment("updated_at"),
+    Index("ix_projects_account_id", "account", "id"),
+    sqlite_autoincrement=True,
+)
+
+renames = Table(
+    "renames",
+    metadata,
+    Column("kind", Text, nullable=False),
+    Column("parent", Integer, nullable=False),
+    Column("old_slug", Text, nullable=False),
+    Column("target", Integer, nullable=False),
+    PrimaryKeyConstraint("kind", "parent", "old_slug"),
+)
+
+memberships = Table(
+    "memberships",
+    metadata,
+    _id(),
+    _to("user", "users"),
+    _to("account", "accounts", optional=True),
+    _to("project", "projects", optional=True),
+    _integer("role"),
+    _moment("created_at"),
+    UniqueConstraint("user", "account", "project"),
+    Index("ix_memberships_account", "account"),
+    Index("ix_memberships_project", "project"),
+    sqlite_autoincrement=True,
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    _id(),
+    Column("hash", LargeBinary, nullable=False, unique=True),
+    _to("user", "users"),
+    _text("name"),
+    _text("scopes"),
+    _to("project", "projects", optional=True),
+    _text("labels"),
+    _moment("created_at"),
+    _moment("expires_at", optional=True),
+    _moment("revoked_at", optional=True),
+    Index("ix_tokens_user", "user"),
+    sqlite_autoincrement=True,
+)
+
+# --- definition ---------------------------------------------------------------------------------
+
+pipelines = Table(
+    "pipelines",
+    metadata,
+    _id(),
+    _uid(),
+    _to("project", "projects"),
+    _text("slug", None),
+    _text("name", None),
+    _text("defined_by", None),
+    _integer("shares", 1),
+    _integer("next_number", 1),
+    _integer("next_attempt_number", 1),
+    _to("latest_version", "pipeline_versions", optional=True),
+    _moment("created_at"),
+    _moment("updated_at"),
+    UniqueConstraint("project", "slug"),
+    Index("ix_pipelines_project_id", "project", "id"),
+    sqlite_autoincrement=True,
+)
+
+pipeline_versions = Table(
+    "pipeline_versions",
+    metadata,
+    _id(),
+    _to("pipeline", "pipelines"),
+    Column("hash", LargeBinary, nullable=False),
+    _integer("jobs"),
+    _text("text"),
+    _moment("created_at"),
+    UniqueConstraint("pipeline", "hash"),
+    sqlite_autoincrement=True,
+)
+
+requirements = Table(
+    "requirements",
+    metadata,
+    _id(),
+    Column("key", Text, nullable=False, unique=True),
+    _moment("created_at"),
+    sqlite_autoincrement=True,
+)
+
+job_specs = Table(
+    "job_specs",
+    metadata,
+    _id(),
+    _to("version", "pipeline_versions"),
+    _integer("position"),
+    _text("name", None),
+    _to("requirement", "requirements"),
+    _integer("priority", 0),
+    _integer("dependants", 0),
+    _integer("allow_failure", 0),
+    _text("needs"),
+    _text("spec", None),
+    UniqueConstraint("version", "position"),
+    sqlite_autoincrement=True,
+)
+
+images = Table(
+    "images",
+    metadata,
+    _id(),
+    _uid(),
+    Column("slug", Text, nullable=False, unique=True),
+    _to("account", "accounts", optional=True),
+    _text("url", None),
+    _integer("public", 0),
+    _moment("created_at"),
+    sqlite_autoincrement=True,
+)
+
+# --- source -------------------------------------------------------------------------------------
+
+revisions = Table(
+    "revisions",
+    metadata,
+    _id(),
+    _to("project", "projects"),
+    _text("repository"),
+    _text("branch"),
+    _text("commit"),
+    _text("codebase"),
+    _text("message"),
+    _text("author"),
+    Column("patch", Text, nullable=True),
+    Column("source_blob", Text, nullable=True),
+    _big("source_size"),
+    _moment("created_at"),
+    Index("ix_revisions_repository_commit", "repository", "commit"),
+    Index("ix_revisions_project_id", "project", "id"),
+    sqlite_autoincrement=True,
+)
+
+# --- runs ---------------------------------------------------------------------------------------
+
+evaluations = Table(
+    "evaluations",
+    metadata,
+    _id(),
+    _to("project", "projects"),
+    _text("kind", None),
+    _text("reason"),
+    _text("submitter"),
+    _integer("builds_left"),
+    Column("result", Integer, nullable=True),
+    _moment("created_at"),
+    _moment("finished_at", optional=True),
+    Index("ix_evaluations_project_id", "project", "id"),
+    sqlite_autoincrement=True,
+)
+
+evaluation_revisions = Table(
+    "evaluation_revisions",
+    metadata,
+    _to("evaluation", "evaluations"),
+    _text("input", None),
+    _to("revision", "revisions"),
+    PrimaryKeyConstraint("evaluation", "input"),
+    Index("ix_evaluation_revisions_revision", "revision"),
+)
+
+builds = Table(
+    "builds",
+    metadata,
+    _id(),
+    _uid(),
+    _to("project", "projects"),
+    _to("pipeline", "pipelines"),
+    _to("version", "pipeline_versions"),
+    _to("evaluation", "evaluations"),
+    _to("revision", "revisions", optional=True),
+    _integer("number"),
+    _text("name"),
+    _text("system"),
+    _integer("priority", 0),
+    *_state(),
+    _integer("worst"),
+    _integer("jobs_total"),
+    _integer("jobs_left"),
+    _integer("cancel_requested", 0),
+    _text("note"),
+    _to("rebuild_of", "builds", optional=True),
+    _integer("restarts", 0),
+    _integer("keep", 0),
+    _moment("created_at"),
+    _moment("started_at", optional=True),
+    _moment("finished_at", optional=True),
+    _integer("row_version"),
+    Index("ix_builds_project_id", "project", "id"),
+    Index("ix_builds_pipeline_name_id", "pipeline", "name", "id"),
+    Index("ix_builds_evaluation", "evaluation"),
+    Index("ix_builds_rebuild_of", "rebuild_of"),
+    Index("ix_builds_unfinished", "id", sqlite_where=UNFINISHED, postgresql_where=UNFINISHED),
+    sqlite_autoincrement=True,
+)
+
+evaluation_builds = Table(
+    "evaluation_builds",
+    metadata,
+    _to("evaluation", "evaluations"),
+    _to("build", "builds"),
+    _integer("is_new", 1),
+    PrimaryKeyConstraint("evaluation", "build"),
+    Index("ix_evaluation_builds_build", "build"),
+)
+
+groups = Table(
+    "groups",
+    metadata,
+    _id(),
+    _to("account", "accounts"),
+    _text("note"),
+    _moment("created_at"),
+    sqlite_autoincrement=True,
+)
+
+group_builds = Table(
+    "group_builds",
+    metadata,
+    _to("group", "groups"),
+    _to("build", "builds"),
+    PrimaryKeyConstraint("group", "build"),
+    Index("ix_group_builds_build", "build"),
+)
+
+build_access = Table(
+    "build_access",
+    metadata,
+    _to("build", "builds"),
+    Column("grantee", Text, nullable=False),
+    _integer("right"),
+    PrimaryKeyConstraint("build", "grantee"),
+)
+
+lanes = Table(
+    "lanes",
+    metadata,
+    _id(),
+    _to("requirement", "requirements"),
+    _to("pipeline", "pipelines"),
+    _to("project", "projects"),
+    _to("account", "accounts"),
+    _big("global_priority"),
+    _integer("queued"),
+    UniqueConstraint("pipeline", "requirement", "global_priority"),
+    Index("ix_lanes_busy", "id", sqlite_where=text("queued > 0"), postgresql_where=text("queued > 0")),
+    sqlite_autoincrement=True,
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    _id(),
+    _uid(),
+    _to("build", "builds"),
+    _to("spec", "job_specs"),
+    _to("lane", "lanes"),
+    _integer("kind", 0),
+    _integer("position"),
+    _text("name", None),
+    *_state(),
+    _integer("blockers"),
+    _integer("cancel_requested", 0),
+    _integer("priority", 0),
+    _integer("dependants", 0),
+    _integer("allow_failure", 0),
+    _integer("attempts", 0),
+    _integer("lost", 0),
+    _integer("restarts", 0),
+    _moment("queued_at", optional=True),
+    _moment("started_at", optional=True),
+    _moment("finished_at", optional=True),
+    _integer("row_version"),
+    Index("ix_jobs_build_position", "build", "position"),
+    Index(
+        "ix_jobs_queue",
+        "lane",
+        text("priority DESC"),
+        text("dependants DESC"),
+        "id",
+        sqlite_where=QUEUED,
+        postgresql_where=QUEUED,
+    ),
+    sqlite_autoincrement=True,
+)
+
+build_jobs = Table(
+    "build_jobs",
+    metadata,
+    _to("build", "builds"),
+    _to("job", "jobs"),
+    PrimaryKeyConstraint("build", "job"),
+    Index("ix_build_jobs_job", "job"),
+)
+
+job_needs = Table(
+    "job_needs",
+    metadata,
+    _to("job", "jobs"),
+    _to("need", "jobs"),
+    PrimaryKeyConstraint("job", "need"),
+    Index("ix_job_needs_need", "need"),
+)
+
+# --- work ---------------------------------------------------------------------------------------
+
+workers = Table(
+    "workers",
+    metadata,
+    _id(),
+    _uid(),
+    Column("name", Text, nullable=False, unique=True),
+    _text("session"),
+    _text("labels"),
+    _text("executors"),
+    _text("system"),
+    _integer("slots", 0),
+    _text("version"),
+    _integer("protocol", 0),
+    _text("host"),
+    _text("address"),
+    _integer("paused", 0),
+    _text("pause_reason"),
+    _integer("connected", 0),
+    _moment("created_at"),
+    _moment("seen_at"),
+    sqlite_autoincrement=True,
+)
+
+servers = Table(
+    "servers",
+    metadata,
+    _id(),
+    Column("name", Text, nullable=False, unique=True),
+    _text("version"),
+    _moment("started_at"),
+    _moment("seen_at"),
+    sqlite_autoincrement=True,
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    _id(),
+    _to("job", "jobs"),
+    _integer("number"),
+    _integer("pipeline_number"),
+    _to("worker", "workers"),
+    _text("session"),
+    Column("token_hash", LargeBinary, nullable=False),
+    _moment("leased_until"),
+    *_state(),
+    _integer("lost", 0),
+    _moment("leased_at"),
+    _moment("started_at", optional=True),
+    _moment("finished_at", optional=True),
+    _integer("row_version"),
+    UniqueConstraint("job", "number"),
+    Index("ix_attempts_lease", "leased_until", sqlite_where=UNFINISHED, postgresql_where=UNFINISHED),
+    Index("ix_attempts_worker", "worker", sqlite_where=UNFINISHED, postgresql_where=UNFINISHED),
+    Index("ix_attempts_worker_id", "worker", "id"),
+    sqlite_autoincrement=True,
+)
+
+steps = Table(
+    "steps",
+    metadata,
+    _id(),
+    _uid(),
+    _to("attempt", "attempts"),
+    _integer("number"),
+    _text("name", None),
+    *_state(),
+    _integer("lost", 0),
+    Column("exit_status", Integer, nullable=True),
+    _moment("started_at", optional=True),
+    _moment("finished_at", optional=True),
+    UniqueConstraint("attempt", "number"),
+    sqlite_autoincrement=True,
+)
+
+logs = Table(
+    "logs",
+    metadata,
+    _id(),
+    _to("attempt", "attempts"),
+    _to("step", "steps"),
+    _text("slug", None),
+    _big("size"),
+    _integer("lines", 0),
+    _moment("created_at"),
+    _moment("sealed_at", optional=True),
+    _moment("removed_at", optional=True),
+    UniqueConstraint("step", "slug"),
+    Index("ix_logs_attempt", "attempt"),
+    sqlite_autoincrement=True,
+)
+
+usage = Table(
+    "usage",
+    metadata,
+    _to("pipeline", "pipelines"),
+    _integer("hour"),
+    _big("micros"),
+    _integer("jobs"),
+    PrimaryKeyConstraint("pipeline", "hour"),
+    Index("ix_usage_hour", "hour"),
+)
+
+# --- kept ---------------------------------------------------------------------------------------
+
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("sha256", Text, primary_key=True),
+    _big("size"),
+    _integer("references", 0),
+    _moment("created_at"),
+    _moment("used_at"),
+    Index(
+        "ix_blobs_unreferenced",
+        "used_at",
+        sqlite_where=text('"references" = 0'),
+        postgresql_where=text('"references" = 0'),
+    ),
+)
+
+artifacts = Table(
+    "artifacts",
+    metadata,
+    _id(),
+    _uid(),
+    _to("build", "builds"),
+    _to("job", "jobs"),
+    _to("attempt", "attempts"),
+    _text("path", None),
+    Column("sha256", Text, ForeignKey("blobs.sha256"), nullable=False),
+    _big("size"),
+    _integer("mode"),
+    _integer("link", 0),
+    _moment("created_at"),
+    UniqueConstraint("attempt", "path"),
+    Index("ix_artifacts_build_id", "build", "id"),
+    Index("ix_artifacts_job", "job"),
+    Index("ix_artifacts_sha256", "sha256"),
+    sqlite_autoincrement=True,
+)
+
+caches = Table(
+    "caches",
+    metadata,
+    _id(),
+    _to("project", "projects"),
+    _text("scope", None),
+    _text("path", None),
+    _text("key"),
+    _integer("trusted", 1),
+    Column("sha256", Text, ForeignKey("blobs.sha256"), nullable=False),
+    _big("size"),
+    _moment("created_at"),
+    _moment("used_at"),
+    UniqueConstraint("project", "scope", "path", "key", "trusted"),
+    Index("ix_caches_used_at", "used_at"),
+    Index("ix_caches_sha256", "sha256"),
+    sqlite_autoincrement=True,
+)
+
+# --- telling ------------------------------------------------------------------------------------
+
+events = Table(
+    "events",
+    metadata,
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    _moment("at"),
+    _text("kind", None),
+    _text("entity", None),
+    _integer("entity_id"),
+    Column("project", Integer, nullable=True),
+    Column("build", Integer, nullable=True),
+    _text("data"),
+    Index("ix_events_build_seq", "build", "seq"),
+    Index("ix_events_at", "at"),
+    sqlite_autoincrement=True,
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    _id(),
+    _uid(),
+    _moment("at"),
+    _text("actor", None),
+    Column("user", Integer, nullable=True),
+    _text("action", None),
+    _text("resource", None),
+    _text("resource_id", None),
+    Column("project", Integer, nullable=True),
+    _text("reason"),
+    _text("ip"),
+    _text("agent"),
+    _text("details"),
+    Index("ix_audit_project_id", "project", "id"),
+    Index("ix_audit_action_id", "action", "id"),
+    Index("ix_audit_user_id", "user", "id"),
+    Index("ix_audit_project_action_id", "project", "action", "id"),
+    sqlite_autoincrement=True,
+)
+
+counters = Table(
+    "counters",
+    metadata,
+    Column("kind", Text, nullable=False),
+    Column("owner", Integer, nullable=False),
+    Column("name", Text, nullable=False),
+    _big("value"),
+    PrimaryKeyConstraint("kind", "owner", "name"),
+)
+
+settings = Table(
+    "settings",
+    metadata,
+    Column("name", Text, primary_key=True),
+    _text("value", None),
+)

@@ -1,0 +1,79 @@
+"""What a use-case works through: the statements of one transaction, its time, and what follows its commit."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+from buildyard.domain.errors import Conflict
+from buildyard.domain.ids import Moment
+from buildyard.store.statements import Row, Statement, Value
+
+
+class Connection(Protocol):
+    """A database connection inside a transaction: SQLite's never yields, PostgreSQL's awaits."""
+
+    async def execute(self, statement: Statement, values: Mapping[str, Value]) -> int:
+        """Run a statement and say how many rows it changed."""
+        ...
+
+    async def execute_many(self, statement: Statement, rows: Iterable[Mapping[str, Value]]) -> None:
+        """Run a statement once for each of `rows`."""
+        ...
+
+    async def fetch(self, statement: Statement, values: Mapping[str, Value]) -> list[Row]:
+        """Run a statement and give all its rows."""
+        ...
+
+    async def allocate(self, table: str, count: int) -> list[int]:
+        """Take `count` fresh ids of `table`, ascending."""
+        ...
+
+
+class Transaction:
+    """One transaction. A use-case may be run again after a conflict, so it acts only through this.
+
+    `now` is the same throughout, and the only clock. `fresh_uid` makes UUIDv7s.
+    """
+
+    __slots__ = ("_connection", "callbacks", "fresh_uid", "now", "pending_events", "topics")
+
+    def __init__(self, connection: Connection, now: Moment, fresh_uid: Callable[[], str]) -> None:
+        self._connection = connection
+        self.now = now
+        self.fresh_uid = fresh_uid
+        self.topics: set[str] = set()
+        self.callbacks: list[Callable[[], None]] = []
+        self.pending_events: list[Mapping[str, Value]] = []
+
+    async def execute(self, statement: Statement, **values: Value) -> int:
+        """Run a statement and say how many rows it changed."""
+        return await self._connection.execute(statement, values)
+
+    async def execute_many(self, statement: Statement, rows: Iterable[Mapping[str, Value]]) -> None:
+        """Run a statement once for each of `rows`."""
+        await self._connection.execute_many(statement, rows)
+
+    async def fetch(self, statement: Statement, **values: Value) -> list[Row]:
+        """All rows."""
+        return await self._connection.fetch(statement, values)
+
+    async def fetch_one(self, statement: Statement, **values: Value) -> Row | None:
+        """The first row, if any."""
+        rows = await self._connection.fetch(statement, values)
+        return rows[0] if rows else None
+
+    async def allocate(self, table: str, count: int = 1) -> list[int]:
+        """Take `count` fresh ids of `table`, ascending; they are spent even if the transaction fails."""
+        return await self._connection.allocate(table, count)
+
+    async def change(self, statement: Statement, what: str, **values: Value) -> None:
+        """Run a guarded write: exactly one row must change, else Conflict, saying `what`."""
+        if await self._connection.execute(statement, values) != 1:
+            raise Conflict(f"{what} was changed by someone else")
+
+    def wake(self, *topics: str) -> None:
+        """Wake whoever waits for these topics, once the transaction is committed."""
+        self.topics.update(topics)
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once the transaction is committed; it must neither block nor raise."""
+        self.callbacks.append(callback)
