@@ -1,0 +1,1 @@
+"""The Containr API: services, deployments, image builds, databases and what belongs to them."""

@@ -1,0 +1,1 @@
+"""The Hydra API: projects, jobsets, evaluations, builds, their products, and badges."""
