@@ -18,7 +18,7 @@ from enum import StrEnum
 
 import msgspec
 
-from buildyard.domain.specs import JobSpec, Source
+from buildyard.domain.specs import FolderSource, GitSource, JobSpec
 from buildyard.domain.states import Cause, Result, Stream
 
 VERSION = 1
@@ -34,14 +34,14 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     """A body; unknown fields are ignored, so that either side may be newer."""
 
 
-class Held(Message):
+class Held(Message, frozen=True, kw_only=True):
     """An attempt that a worker holds, with its fencing token."""
 
     attempt: int
     token: str
 
 
-class Hello(Message):
+class Hello(Message, frozen=True, kw_only=True):
     """A worker introduces itself.
 
     `session` is made anew by each worker process. `state_id` belongs to its state folder, which
@@ -61,7 +61,7 @@ class Hello(Message):
     held: list[Held] = []
 
 
-class Welcome(Message):
+class Welcome(Message, frozen=True, kw_only=True):
     """The server's answer. `now` is its clock (microseconds); attempts in `drop` must be killed, unreported."""
 
     protocol: int
@@ -73,7 +73,7 @@ class Welcome(Message):
     drop: list[int] = []
 
 
-class Claim(Message):
+class Claim(Message, frozen=True, kw_only=True):
     """Ask for up to `free` jobs, waiting up to `wait_s` seconds. `have` are all attempts received so far and not yet reported finished."""
 
     session: str
@@ -82,7 +82,7 @@ class Claim(Message):
     wait_s: float = 30.0
 
 
-class StepGrant(Message):
+class StepGrant(Message, frozen=True, kw_only=True):
     """A step's row and its log; number 0 is `setup`."""
 
     step: int
@@ -91,7 +91,7 @@ class StepGrant(Message):
     log: int
 
 
-class InputFile(Message):
+class InputFile(Message, frozen=True, kw_only=True):
     """A file of a dependency's outputs, to be laid into the workspace; a link's blob holds its target."""
 
     path: str
@@ -101,8 +101,11 @@ class InputFile(Message):
     link: bool = False
 
 
-class JobGrant(Message):
-    """A leased job, whole. `environment` is what the server adds to every step."""
+class JobGrant(Message, frozen=True, kw_only=True):
+    """A leased job, whole. `environment` is what the server adds to every step.
+
+    At most one of `git` and `folder` is there: the source to lay into the workspace.
+    """
 
     attempt: int
     token: str
@@ -116,14 +119,15 @@ class JobGrant(Message):
     pipeline: str
     spec: JobSpec
     steps: list[StepGrant]
-    source: Source | None = None
+    git: GitSource | None = None
+    folder: FolderSource | None = None
     inputs: list[InputFile] = []
     environment: dict[str, str] = {}
     image_url: str = ""
     trusted: bool = True
 
 
-class Claimed(Message):
+class Claimed(Message, frozen=True, kw_only=True):
     """Jobs to run; attempts whose cancel is wished; attempts that are no longer the worker's."""
 
     jobs: list[JobGrant] = []
@@ -132,14 +136,14 @@ class Claimed(Message):
     paused: bool = False
 
 
-class Heartbeat(Message):
+class Heartbeat(Message, frozen=True, kw_only=True):
     """The worker lives and still holds these."""
 
     session: str
     held: list[Held]
 
 
-class Beat(Message):
+class Beat(Message, frozen=True, kw_only=True):
     """See Claimed."""
 
     cancel: list[int] = []
@@ -147,14 +151,14 @@ class Beat(Message):
     paused: bool = False
 
 
-class Started(Message, tag="started"):
+class Started(Message, frozen=True, kw_only=True, tag="started"):
     """The attempt's workspace is being made: its setup step runs."""
 
     attempt: int
     token: str
 
 
-class StepStarted(Message, tag="step_started"):
+class StepStarted(Message, frozen=True, kw_only=True, tag="step_started"):
     """A step's command runs."""
 
     attempt: int
@@ -162,7 +166,7 @@ class StepStarted(Message, tag="step_started"):
     step: int
 
 
-class OutputChunk(Message, array_like=True):
+class OutputChunk(Message, frozen=True, array_like=True):
     """See ports.Chunk."""
 
     stream: Stream
@@ -170,7 +174,7 @@ class OutputChunk(Message, array_like=True):
     data: bytes
 
 
-class Output(Message, tag="output"):
+class Output(Message, frozen=True, kw_only=True, tag="output"):
     """Bytes of a log, the first of which has position `offset`."""
 
     attempt: int
@@ -180,7 +184,7 @@ class Output(Message, tag="output"):
     chunks: list[OutputChunk]
 
 
-class StepFinished(Message, tag="step_finished"):
+class StepFinished(Message, frozen=True, kw_only=True, tag="step_finished"):
     """A step ended; all its output has been sent before: `log_size` bytes."""
 
     attempt: int
@@ -194,7 +198,7 @@ class StepFinished(Message, tag="step_finished"):
     exit_status: int | None = None
 
 
-class OutputFile(Message):
+class OutputFile(Message, frozen=True, kw_only=True):
     """A kept output, whose blob has been stored; a link's blob holds its target."""
 
     path: str
@@ -204,7 +208,7 @@ class OutputFile(Message):
     link: bool = False
 
 
-class SavedCache(Message):
+class SavedCache(Message, frozen=True, kw_only=True):
     """A cache folder, packed, whose blob has been stored."""
 
     path: str
@@ -213,7 +217,7 @@ class SavedCache(Message):
     size: int
 
 
-class Finished(Message, tag="finished"):
+class Finished(Message, frozen=True, kw_only=True, tag="finished"):
     """The attempt ended. Steps not reported finished have not run."""
 
     attempt: int
@@ -228,7 +232,7 @@ class Finished(Message, tag="finished"):
 Item = Started | StepStarted | Output | StepFinished | Finished
 
 
-class Report(Message):
+class Report(Message, frozen=True, kw_only=True):
     """What happened, in order, in any number of attempts."""
 
     session: str
@@ -244,7 +248,7 @@ class Answer(StrEnum):
     RETRY = "retry"
 
 
-class Ack(Message):
+class Ack(Message, frozen=True, kw_only=True):
     """DONE, also for a repeated item. STALE: the attempt is no longer the worker's, kill it.
 
     REFUSED: the item is wrong (`detail` says why) and will stay so. RETRY: the store was not
@@ -257,13 +261,13 @@ class Ack(Message):
     size: int = 0
 
 
-class Reported(Message):
+class Reported(Message, frozen=True, kw_only=True):
     """One Ack for each item, in order."""
 
     acks: list[Ack]
 
 
-class FindCache(Message):
+class FindCache(Message, frozen=True, kw_only=True):
     """Which blob to restore for a cache of a held attempt's job."""
 
     attempt: int
@@ -272,21 +276,21 @@ class FindCache(Message):
     key: str
 
 
-class CacheFound(Message):
+class CacheFound(Message, frozen=True, kw_only=True):
     """The blob, or an empty digest."""
 
     sha256: str = ""
     size: int = 0
 
 
-class BlobStored(Message):
+class BlobStored(Message, frozen=True, kw_only=True):
     """What the server stored."""
 
     sha256: str
     size: int
 
 
-class Failure(Message):
+class Failure(Message, frozen=True, kw_only=True):
     """The body of every answer that is not 2xx."""
 
     error: str
