@@ -1,0 +1,331 @@
+"""Every setting as a dataclass field: name, type, default, variable and meaning. The reference is printed from here."""
+
+import ipaddress
+import os
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+KIB, MIB, GIB = 1024, 1024**2, 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A text that no log and no `repr` shows; `reveal` is the one way to it. The empty text means: not set."""
+
+    _text: str = field(default="", repr=False)
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def reveal(self) -> str:
+        """The text itself."""
+        return self._text
+
+
+def setting(default: Any, doc: str, variable: str, *, shown: str = "") -> Any:
+    """A field with its meaning and variable; `shown` is what the reference says for a default found at run time.
+
+    Tables may hold keys to other systems, so their values are not part of the `repr`.
+    """
+    metadata = {"doc": doc, "variable": variable, "shown": shown}
+    if default is dict:
+        return field(default_factory=dict, metadata=metadata, repr=False)
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """Where the server listens and how it presents itself."""
+
+    host: str = setting("127.0.0.1", "Address to listen on.", "BUILDYARD_HOST")
+    port: int = setting(8010, "Port to listen on; 0 takes a free one.", "BUILDYARD_PORT")
+    public_url: str = setting(
+        "",
+        "Address under which others reach the server; used in links and callback addresses. "
+        "Empty: `http://HOST:PORT` as listened on.",
+        "BUILDYARD_PUBLIC_URL",
+    )
+    allowed_hosts: tuple[str, ...] = setting(
+        (),
+        "Further names that a request's `Host` may have, besides loopback, the listening address and the public one.",
+        "BUILDYARD_ALLOWED_HOSTS",
+    )
+    anonymous_read: bool = setting(
+        True, "Whether people who are not signed in may read public projects.", "BUILDYARD_ANONYMOUS_READ"
+    )
+    admin_password: Secret = setting(
+        Secret(),
+        "Password of the first administrator `admin`. Unset: one is made at the first start and printed once.",
+        "BUILDYARD_ADMIN_PASSWORD",
+    )
+    log_format: Literal["text", "json"] = setting(
+        "text", "How the server and the worker write their own log.", "BUILDYARD_LOG_FORMAT"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = setting(
+        "info", "The least important entries that are written.", "BUILDYARD_LOG_LEVEL"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Database:
+    """Where everything but logs and files is kept."""
+
+    url: Secret = setting(
+        Secret(),
+        "`sqlite:///PATH` or `postgresql://USER:PASSWORD@HOST/NAME`. Empty: SQLite in the data folder.",
+        "BUILDYARD_DATABASE_URL",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildServer:
+    """The Build Server API."""
+
+    auth: Literal["auto", "open", "token"] = setting(
+        "auto",
+        "`open`: no token is asked for, allowed only while listening on loopback. `token`: every call needs one. "
+        "`auto`: `open` on loopback, else `token`.",
+        "BUILDYARD_BUILD_SERVER_AUTH",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where source code may come from."""
+
+    allow_local: bool = setting(
+        False,
+        "Allow `file://` and private addresses as git sources and webhook targets.",
+        "BUILDYARD_ALLOW_LOCAL_SOURCES",
+    )
+    pass_environment: tuple[str, ...] = setting(
+        (
+            "http_proxy",
+            "https_proxy",
+            "no_proxy",
+            "all_proxy",
+            "HTTP_PROXY",
+            "HTTPS_PROXY",
+            "NO_PROXY",
+            "ALL_PROXY",
+            "SSL_CERT_FILE",
+            "SSL_CERT_DIR",
+            "GIT_SSL_CAINFO",
+            "GIT_SSH_COMMAND",
+            "SSH_AUTH_SOCK",
+        ),
+        "Variables of the worker that git may see besides PATH and HOME; `*` stands for any characters.",
+        "BUILDYARD_SOURCES_PASS_ENVIRONMENT",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """The worker that `serve` starts, and `buildyard worker`."""
+
+    slots: int = setting(
+        lambda: processors(),
+        "Jobs that run at the same time; 0: `serve` starts no worker.",
+        "BUILDYARD_WORKERS",
+        shown="number of CPUs",
+    )
+    executor: Literal["auto", "process", "sandbox", "dummy"] = setting(
+        "auto", "How jobs run. `auto` takes the strongest one that works here.", "BUILDYARD_EXECUTOR"
+    )
+    name: str = setting(
+        lambda: socket.gethostname(),
+        "Name of the worker, unique on the server.",
+        "BUILDYARD_WORKER_NAME",
+        shown="host name",
+    )
+    labels: tuple[str, ...] = setting((), "Labels that jobs may ask for.", "BUILDYARD_WORKER_LABELS")
+    drain_seconds: float = setting(
+        10.0,
+        "How long running jobs may go on when `serve` is asked to stop; then they are cancelled.",
+        "BUILDYARD_DRAIN_SECONDS",
+    )
+    separate_user: bool = setting(
+        True,
+        "Run the embedded worker under a user id of its own when the server is root and that user can run Buildyard.",
+        "BUILDYARD_WORKER_SEPARATE_USER",
+    )
+    pass_environment: tuple[str, ...] = setting(
+        (
+            "PIP_*",
+            "UV_INDEX*",
+            "UV_DEFAULT_INDEX",
+            "UV_FIND_LINKS",
+            "NPM_CONFIG_*",
+            "npm_config_*",
+            "http_proxy",
+            "https_proxy",
+            "no_proxy",
+            "all_proxy",
+            "HTTP_PROXY",
+            "HTTPS_PROXY",
+            "NO_PROXY",
+            "ALL_PROXY",
+            "SSL_CERT_FILE",
+            "SSL_CERT_DIR",
+            "REQUESTS_CA_BUNDLE",
+            "NODE_EXTRA_CA_CERTS",
+        ),
+        "Variables of the worker that jobs may see; `*` stands for any characters.",
+        "BUILDYARD_WORKER_PASS_ENVIRONMENT",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sandbox:
+    """The executor `sandbox`."""
+
+    network: Literal["auto", "isolated", "host", "none"] = setting(
+        "auto",
+        "Network of jobs that do not ask for another. `isolated`: a user-mode one without the host's loopback. `auto`: "
+        "isolated where it works, else the host's with a warning.",
+        "BUILDYARD_SANDBOX_NETWORK",
+    )
+    read_only_paths: tuple[str, ...] = setting(
+        (), "Further files and folders of the host that jobs may read.", "BUILDYARD_SANDBOX_READ_ONLY_PATHS"
+    )
+    hidden_paths: tuple[str, ...] = setting(
+        (), "Further files and folders of the host that jobs must not see.", "BUILDYARD_SANDBOX_HIDDEN_PATHS"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the server refuses; sizes take `512KiB`, `32MiB`, `4GiB` or bytes."""
+
+    body_bytes: int = setting(32 * MIB, "Longest body of a request.", "BUILDYARD_LIMIT_BODY")
+    script_bytes: int = setting(512 * KIB, "Longest script of a step.", "BUILDYARD_LIMIT_SCRIPT")
+    upload_bytes: int = setting(2 * GIB, "Largest uploaded folder, packed.", "BUILDYARD_LIMIT_UPLOAD")
+    blob_bytes: int = setting(4 * GIB, "Largest artifact or cache.", "BUILDYARD_LIMIT_BLOB")
+    queued_jobs: int = setting(1_000_000, "Most unfinished jobs on the server.", "BUILDYARD_LIMIT_QUEUED_JOBS")
+    free_disk_bytes: int = setting(
+        512 * MIB,
+        "New work is refused when the data folder's disk has less than this free.",
+        "BUILDYARD_LIMIT_FREE_DISK",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blobs:
+    """Where artifacts, caches and uploaded folders are kept, by content."""
+
+    url: str = setting(
+        "",
+        "`s3://BUCKET/PREFIX` for an S3-compatible store. Empty: a folder in the data folder.",
+        "BUILDYARD_BLOBS_URL",
+    )
+    options: dict[str, str] = setting(
+        dict,
+        "Options of the S3 client, as obstore names them (`endpoint`, `region`, `access_key_id`, `secret_access_key`, "
+        "`virtual_hosted_style_request`, …). In the variable: `name=value,name=value`.",
+        "BUILDYARD_BLOBS_OPTIONS",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caches:
+    """The caches that jobs keep between runs; the least recently used go first."""
+
+    project_bytes: int = setting(4 * GIB, "Most bytes of one project's caches.", "BUILDYARD_CACHE_PROJECT")
+    total_bytes: int = setting(20 * GIB, "Most bytes of all caches.", "BUILDYARD_CACHE_TOTAL")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How long things are kept; 0 keeps them forever."""
+
+    event_hours: int = setting(72, "Events: what the machine did.", "BUILDYARD_KEEP_EVENT_HOURS")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """The command line's side."""
+
+    url: str = setting(
+        "", "The server that the command line talks to. Empty: `http://HOST:PORT` of this machine.", "BUILDYARD_URL"
+    )
+    token: Secret = setting(Secret(), "The token it shows there.", "BUILDYARD_TOKEN")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings. `job_environment` and `source_environment` are the variables that passed the allowlists.
+
+    `unknown_variables` are `BUILDYARD_*` variables that name no setting: worth a warning, but no error, for jobs
+    and tests of Buildyard itself run with such variables around them.
+    """
+
+    data: Path = setting(
+        lambda: Path("data").absolute(), "Folder of everything that the server keeps.", "BUILDYARD_DATA", shown="./data"
+    )
+    server: Server = field(default_factory=Server)
+    database: Database = field(default_factory=Database)
+    build_server: BuildServer = field(default_factory=BuildServer)
+    sources: Sources = field(default_factory=Sources)
+    worker: Worker = field(default_factory=Worker)
+    sandbox: Sandbox = field(default_factory=Sandbox)
+    limits: Limits = field(default_factory=Limits)
+    blobs: Blobs = field(default_factory=Blobs)
+    caches: Caches = field(default_factory=Caches)
+    retention: Retention = field(default_factory=Retention)
+    client: Client = field(default_factory=Client)
+    job_environment: dict[str, str] = field(default_factory=dict, repr=False)
+    source_environment: dict[str, str] = field(default_factory=dict, repr=False)
+    unknown_variables: tuple[str, ...] = ()
+
+    @property
+    def database_url(self) -> str:
+        """The database's address, with the default filled in."""
+        return self.database.url.reveal() or f"sqlite:///{self.data / 'buildyard.sqlite'}"
+
+    @property
+    def public_url(self) -> str:
+        """The address for links and callbacks, without a slash at its end."""
+        return (self.server.public_url or url_of(self.server.host, self.server.port)).rstrip("/")
+
+    @property
+    def build_server_open(self) -> bool:
+        """Whether the Build Server API asks for no token."""
+        return self.build_server.auth == "open" or (self.build_server.auth == "auto" and is_loopback(self.server.host))
+
+    @property
+    def client_url(self) -> str:
+        """The server that the command line talks to, without a slash at its end."""
+        return (self.client.url or url_of(self.server.host, self.server.port)).rstrip("/")
+
+    @property
+    def socket(self) -> Path:
+        """The unix socket by which the embedded worker reaches the server."""
+        return self.data / "run" / "server.sock"
+
+    @property
+    def operator_token(self) -> Path:
+        """The file with the token by which the command line on this machine acts as the operator."""
+        return self.data / "operator.token"
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a listener on `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def url_of(host: str, port: int) -> str:
+    """The address of a listener, as this machine reaches it: a wildcard address becomes loopback."""
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104 - replaced, not bound
+    return f"http://{f'[{reachable}]' if ':' in reachable else reachable}:{port}"
