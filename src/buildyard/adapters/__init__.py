@@ -1,0 +1,1 @@
+"""Real implementations of the ports; only `bootstrap` imports them."""

@@ -1,0 +1,1 @@
+"""Blob stores: a local folder, or any object store that speaks S3."""

@@ -1,0 +1,1 @@
+"""Event buses: within one process, or between servers through PostgreSQL."""

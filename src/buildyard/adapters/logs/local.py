@@ -1,0 +1,159 @@
+"""Logs on the local disk, growing and sealed."""
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from buildyard.adapters.files import Handle, open_handle, sync_folder
+from buildyard.adapters.logs.cache import Cache
+from buildyard.adapters.logs.chunked import BLOCKS, ChunkedLogs
+from buildyard.adapters.logs.files import shard
+from buildyard.adapters.logs.live import BlockCache, Live
+from buildyard.adapters.logs.sealed import Sealed, open_sealed, sealed_pieces
+from buildyard.domain.ids import LogId
+
+_SHORT = 1024 * 1024
+_BATCH = 64
+
+
+class LocalLogStore(ChunkedLogs):
+    """Logs below `folder`: `000/012/345.log` and `.idx` while log 12345 grows, then `000/012/345.zst`."""
+
+    def __init__(self, folder: Path) -> None:
+        blocks: BlockCache = Cache(BLOCKS)
+        super().__init__(folder, FolderShelf(folder, blocks), blocks)
+
+
+@dataclass(slots=True)
+class _Task:
+    """One log on its way to the shelf."""
+
+    path: str
+    live: Live | None
+    done: asyncio.Future[None]
+    handle: Handle | None = None
+    error: OSError | None = None
+
+
+class FolderShelf:
+    """Sealed logs as files. Short logs that are sealed while others are being synced share the next sync."""
+
+    def __init__(self, folder: Path, blocks: BlockCache) -> None:
+        self._folder = str(folder)
+        self._blocks = blocks
+        self._waiting: list[_Task] = []
+        self._worker: asyncio.Task[None] | None = None
+        self._known_folders: set[str] = set()
+
+    async def find(self, log: LogId) -> Sealed | None:
+        """See Shelf."""
+        try:
+            handle = open_handle(f"{self._path(log)}.zst", os.O_RDONLY)
+        except FileNotFoundError:
+            return None
+
+        async def fetch(start: int, stop: int) -> bytes:
+            return await asyncio.to_thread(handle.read, start, stop)
+
+        return await open_sealed(fetch, handle.size, self._blocks)
+
+    async def keep(self, log: LogId, live: Live | None) -> None:
+        """See Shelf."""
+        task = _Task(self._path(log), live, asyncio.get_running_loop().create_future())
+        if live and live.end.size > _SHORT:
+            await self._store([task])
+        else:
+            self._waiting.append(task)
+            if self._worker is None or self._worker.done():
+                self._worker = asyncio.create_task(self._work())
+        await task.done
+
+    async def remove(self, log: LogId) -> None:
+        """See Shelf."""
+        try:
+            os.unlink(f"{self._path(log)}.zst")
+        except FileNotFoundError:
+            return
+
+    async def _work(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
+            await asyncio.gather(self._store(batch), return_exceptions=True)
+
+    async def _store(self, batch: Sequence[_Task]) -> None:
+        try:
+            await asyncio.to_thread(self._write_all, batch)
+        except BaseException as exc:
+            for task in batch:
+                task.done.set_exception(exc)
+            raise
+        for task in batch:
+            if task.error:
+                task.done.set_exception(task.error)
+            else:
+                task.done.set_result(None)
+
+    def _write_all(self, batch: Sequence[_Task]) -> None:
+        """Write all, then sync all, then give all their names, then sync the folders: the disk merges what it can."""
+        for step in (_write, _sync, _rename):
+            for task in batch:
+                _attempt(step, task)
+        for folder in {os.path.dirname(task.path) for task in batch}:
+            self._sync_folders(folder, [task for task in batch if os.path.dirname(task.path) == folder])
+        for task in batch:
+            task.handle = None
+            if task.error:
+                with suppress(OSError):
+                    os.unlink(f"{task.path}.tmp")
+
+    def _sync_folders(self, folder: str, batch: Sequence[_Task]) -> None:
+        """Make the names in a folder durable, and the first time those of the folders above."""
+        try:
+            sync_folder(folder)
+            parent = folder
+            while folder not in self._known_folders and parent != self._folder:
+                parent = os.path.dirname(parent)
+                sync_folder(parent)
+            self._known_folders.add(folder)
+        except OSError as exc:
+            for task in batch:
+                task.error = task.error or exc
+
+    def _path(self, log: LogId) -> str:
+        return f"{self._folder}/{shard(log)}"
+
+
+def _attempt(step: Callable[[_Task], None], task: _Task) -> None:
+    """Do a step unless an earlier one failed, and note if it fails."""
+    if task.error is None:
+        try:
+            step(task)
+        except OSError as exc:
+            task.error = exc
+
+
+def _write(task: _Task) -> None:
+    task.handle = write_sealed(f"{task.path}.tmp", task.live)
+    os.posix_fadvise(task.handle.fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _sync(task: _Task) -> None:
+    if task.handle:
+        os.fsync(task.handle.fd)
+
+
+def _rename(task: _Task) -> None:
+    os.rename(f"{task.path}.tmp", f"{task.path}.zst")
+
+
+def write_sealed(path: str, live: Live | None) -> Handle:
+    """Write a log's sealed form to a file, not yet synced."""
+    handle = open_handle(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    position = 0
+    for piece in sealed_pieces(live):
+        handle.write(piece, position)
+        position += len(piece)
+    return handle
