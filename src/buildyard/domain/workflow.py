@@ -12,6 +12,8 @@ from buildyard.domain.specs import JobSpec, PipelineSpec
 NAME_LENGTH = 100
 MOST_JOBS = 20_000
 MOST_MATRIX_CELLS = 1_000
+MOST_CYCLES_SHOWN = 10
+"""Finding the way around a cycle takes time proportional to the graph, for each job on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +75,9 @@ def graph_faults(names: list[str], needs: list[tuple[str, ...]], *, field: str =
                 faults.append(Fault(path, f"there is no {need!r} here", "unknown_dependency"))
     if not faults:
         faults = [
-            Fault(f"steps[{i}].{field}", f"{names[i]!r} is part of a cycle: {_cycle_text(i, names, needs)}", "cycle")
-            for i in _in_cycles(names, needs)
+            Fault(f"steps[{i}].{field}", f"{names[i]!r} is part of a cycle{shown}", "cycle")
+            for n, i in enumerate(_in_cycles(names, needs))
+            for shown in [f": {_cycle_text(i, names, needs)}" if n < MOST_CYCLES_SHOWN else ""]
         ]
     return faults
 
