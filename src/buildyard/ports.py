@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from buildyard.domain.ids import LogId, Moment, Sha256
-from buildyard.domain.specs import Limits
+from buildyard.domain.specs import Limits, Source
 from buildyard.domain.states import Cause, Result, Stream
 
 # --- logs ---------------------------------------------------------------------------------------
@@ -253,4 +253,33 @@ class Executor(Protocol):
 
     async def close(self) -> None:
         """Release what the executor itself holds (network helpers); workspaces are closed by their users."""
+        ...
+
+
+# --- sources ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchedRevision:
+    """What a fetch laid in: for git the whole commit name, its author and first line; empty for an uploaded folder.
+
+    `branch` is the short name that is checked out; empty when the commit is detached.
+    """
+
+    commit: str = ""
+    branch: str = ""
+    author: str = ""
+    subject: str = ""
+
+
+class SourceFetcher(Protocol):
+    """Lays sources into workspaces. Cancelling a fetch ends every process that it started before it returns."""
+
+    async def fetch(self, source: Source, folder: Path, say: Callable[[str], None]) -> FetchedRevision:
+        """Fill `folder` (made if missing); `say` takes lines about progress, without credentials.
+
+        After a failure the folder holds any part of the source. Raises Invalid for a source that is not allowed
+        or unusable, NotFound for one that does not exist, TooLarge or LimitReached past a limit, Unavailable when
+        the other side or the disk fails. The message of each is fit for a log.
+        """
         ...

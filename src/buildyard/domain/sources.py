@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import quote, unquote
 
@@ -21,7 +21,7 @@ _URL = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?:(?P<user>[^@/:]*)(?::(?P<password>[^@/]*))?@)?"
     r"(?P<host>\[[^\]/]*\]|[^:/@\[\]]*)(?::(?P<port>[0-9]{0,5}))?(?P<path>/.*)?"
 )
-_SCP = re.compile(r"(?:(?P<user>[^@/:\s]+)@)?(?P<host>\[[^\]/]+\]|[^@:/\s\[\]]{2,}):(?P<path>[^:].*)")
+_SCP = re.compile(r"(?P<user>[^@/:\s]+)@(?P<host>\[[^\]/]+\]|[^@:/\s\[\]]{2,}):(?P<path>[^:].*)")
 _HOST = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?:\.(?!-)[a-z0-9_-]{1,63})*")
 _NUMERIC_HOST = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)(?:\.(?:0x[0-9a-f]*|[0-9]+))*")
 _USER = re.compile(r"[A-Za-z0-9_.~%!$&'()*+,;=][A-Za-z0-9_.~%!$&'()*+,;=-]*")
@@ -47,7 +47,10 @@ class SourcePolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """A checked repository address. `scheme` is https, http, git, ssh or file; `port` is never left out but for file."""
+    """A checked repository address. `scheme` is https, http, git, ssh or file; `port` is given for all but file.
+
+    A `path` without a slash at its beginning is relative to the user's home, as in `user@host:path`.
+    """
 
     scheme: str
     host: str = ""
@@ -60,9 +63,11 @@ class Address:
     def bare(self) -> str:
         """The URL without a password and, but for ssh, without a user: fit for logs, arguments and files."""
         if self.scheme == "file":
-            return f"file://{self.path}"
+            return f"file://{quote(self.path)}"
         user = f"{self.user}@" if self.scheme == "ssh" and self.user else ""
         host = f"[{self.host}]" if ":" in self.host else self.host
+        if not self.path.startswith("/"):
+            return f"{user}{host}:{self.path}"
         port = "" if _PORTS[self.scheme] == self.port else f":{self.port}"
         return f"{self.scheme}://{user}{host}{port}{self.path}"
 
@@ -127,10 +132,9 @@ def read_address(text: str, at: str, *, allow_local: bool) -> Address | Fault:
         return _file(text, at, allow_local=allow_local)
     if match := _URL.fullmatch(text):
         return _from_url(match, at, allow_local=allow_local)
-    if (match := _SCP.fullmatch(text)) and "://" not in text and not match["path"].startswith(":"):
-        path = match["path"] if match["path"].startswith("/") else f"/./{match['path']}"
-        path = path.replace("/./~", "/~", 1) if path.startswith("/./~") else path
-        return _network("ssh", match["host"], 22, _Login(match["user"] or "", ""), path, at, allow_local=allow_local)
+    if (match := _SCP.fullmatch(text)) and "://" not in text:
+        login = _Login(match["user"], "")
+        return _network("ssh", match["host"], 22, login, match["path"], at, allow_local=allow_local)
     return Fault(at, "is not a repository address (https://, http://, git://, ssh:// or user@host:path)", "url")
 
 
@@ -145,7 +149,7 @@ def _from_url(match: re.Match[str], at: str, *, allow_local: bool) -> Address | 
     if scheme == "file":
         if match["host"] not in ("", "localhost") or match["user"] or match["port"]:
             return Fault(at, "a file URL is written file:///absolute/path", "url")
-        return _file(match["path"] or "", at, allow_local=allow_local)
+        return _file(unquote(match["path"] or ""), at, allow_local=allow_local)
     if scheme not in _PORTS:
         return Fault(at, f"the scheme {scheme}:// is not allowed (https, http, git and ssh are)", "url")
     port = int(match["port"] or _PORTS[scheme])
@@ -158,7 +162,7 @@ def _from_url(match: re.Match[str], at: str, *, allow_local: bool) -> Address | 
 def _file(path: str, at: str, *, allow_local: bool) -> Address | Fault:
     if not allow_local:
         return Fault(at, f"files of the server are not allowed as a source (setting {SETTING})", "local_source")
-    if not path.startswith("/") or path.startswith("//"):
+    if not path.startswith("/") or path.startswith("//") or re.search(r"[\x00-\x1f\x7f]", path):
         return Fault(at, "a file URL is written file:///absolute/path", "url")
     return Address(scheme="file", path=path)
 
@@ -224,19 +228,20 @@ def _embedded(address: IPv6Address) -> IPv4Address | None:
     return address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
 
 
-def resolve_relative(parent: str, url: str) -> str:
-    """A submodule's URL as git reads it: `./x` and `../x` start from its parent's URL, others stand for themselves."""
+def resolve_relative(parent: Address, url: str) -> str:
+    """A submodule's URL: `./x` and `../x` start from its parent's path on the same host, others stand for themselves.
+
+    The answer is unchecked text, to be read with `read_address`.
+    """
     if not url.startswith(("./", "../")):
         return url
-    base = parent.rstrip("/")
-    while url.startswith(("./", "../")):
-        if url.startswith("./"):
-            url = url[2:]
-            continue
-        url = url[3:]
-        base = base[: max(base.rfind("/"), base.rfind(":") + 1, 0)] if "/" in base or ":" in base else ""
-    separator = "" if base.endswith(":") else "/"
-    return f"{base}{separator}{url}"
+    segments = parent.path.rstrip("/").split("/")
+    for segment in url.split("/"):
+        if segment == ".." and segments not in ([], [""]):
+            segments.pop()
+        elif segment not in ("", ".", ".."):
+            segments.append(segment)
+    return replace(parent, path="/".join(segments)).full
 
 
 def masked(text: str) -> str:
