@@ -12,7 +12,10 @@ from functools import partial
 from pathlib import Path
 
 import coverage_table
+import data_model_tables
 import state_machine
+
+from buildyard.settings.reference import settings_reference
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -35,11 +38,30 @@ def section(name: str, body: Callable[[], str], present: str) -> str:
     return f"{before}{begin}\n{body()}\n{end}{after}"
 
 
+def settings_page(_root: Path) -> str:
+    """The reference of settings."""
+    return settings_reference()
+
+
 def generators() -> list[tuple[str, Generate]]:
     """Every generated document and what makes it; one document may be listed with several sections."""
     return [
         ("docs/state-machine.md", partial(whole, state_machine.page)),
         ("docs/requirements.md", partial(whole, coverage_table.requirements_page)),
+        ("docs/settings.md", partial(whole, settings_page)),
+        *(
+            (f"docs/data-model/{api}.md", partial(whole, partial(data_model_tables.page, api=api)))
+            for api in data_model_tables.APIS
+        ),
+        *(
+            ("docs/data-model.md", partial(section, name, partial(make, ROOT)))
+            for name, make in (
+                ("drawing", data_model_tables.drawing),
+                ("tables", data_model_tables.tables),
+                ("queries", data_model_tables.queries),
+                ("planned", data_model_tables.planned),
+            )
+        ),
         *(
             (f"docs/apis/{api}.md", partial(section, "operations", partial(coverage_table.operations_table, ROOT, api)))
             for api in coverage_table.apis(ROOT)
@@ -53,7 +75,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a document is not current")
     parser.add_argument("--strict", action="store_true", help="with --check: every requirement needs a test")
     options = parser.parse_args()
-    wrong = coverage_table.faults(ROOT, strict=options.strict)
+    wrong = [*coverage_table.faults(ROOT, strict=options.strict), *data_model_tables.faults(ROOT)]
     for name, generate in generators():
         path = ROOT / name
         present = path.read_text(encoding="utf-8") if path.exists() else ""
