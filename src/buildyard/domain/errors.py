@@ -7,6 +7,7 @@ EngineError
 ├── Conflict         it exists already, or moved meanwhile
 │   └── Stale        a report with a fencing token that no longer counts
 ├── Invalid          the request is wrong; `faults` lists every fault found
+├── Incompatible     the peer speaks a version of a protocol that this server does not
 ├── TooLarge         over a limit, which the message names
 ├── LimitReached     the queue, the disk or a quota is full; try later
 └── Unavailable      the database or a store did not answer; nothing was changed
@@ -54,6 +55,10 @@ class Invalid(EngineError):
     def __init__(self, message: str, faults: tuple[Fault, ...] = ()) -> None:
         super().__init__(message)
         self.faults = faults
+
+
+class Incompatible(EngineError):
+    """The peer speaks a version of a protocol that this server does not; the message says which it does."""
 
 
 class TooLarge(EngineError):

@@ -111,3 +111,8 @@ class Stream(StrEnum):
     OUTPUT = "o"
     ERROR = "e"
     HEADER = "h"
+
+
+def goes_with(cause: Cause, result: Result) -> bool:
+    """Whether a result may carry this cause."""
+    return not cause or cause in ALLOWED_CAUSES[result]

@@ -118,18 +118,30 @@ def lets_dependants_run(job: Job) -> bool:
 # --- attempts and steps -------------------------------------------------------------------------
 
 
+def receive_attempt(attempt: Attempt, *, at: Moment) -> Attempt:
+    """Its worker has it and makes its workspace; said again, nothing changes."""
+    return attempt if attempt.started_at is not None else replace(attempt, started_at=at)
+
+
 def start_attempt(attempt: Attempt, *, at: Moment) -> Attempt:
     """The worker began to run commands; said again, nothing changes."""
     if attempt.state.phase is Phase.RUNNING:
         return attempt
     _check(attempt.state, Phase.RUNNING, "the attempt")
-    return replace(attempt, state=State(phase=Phase.RUNNING), started_at=at)
+    return replace(attempt, state=State(phase=Phase.RUNNING), started_at=attempt.started_at or at)
 
 
 def finish_attempt(attempt: Attempt, end: State, *, at: Moment) -> Attempt:
     """The attempt ended, or was lost; it is terminal from then on."""
     _check(attempt.state, Phase.FINISHED, "the attempt")
     return replace(attempt, state=end, finished_at=at)
+
+
+def start_step(step: Step, *, at: Moment) -> Step:
+    """Its command runs; a step that runs or has ended stays as it is."""
+    if step.state.phase >= Phase.RUNNING:
+        return step
+    return replace(step, state=State(phase=Phase.RUNNING), started_at=at)
 
 
 def finish_step(step: Step, end: State, *, at: Moment, exit_status: int | None = None) -> Step:

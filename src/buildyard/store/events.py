@@ -1,7 +1,10 @@
 """What the machine did: one row for every change of a state, written in the transaction that changed it."""
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
+from buildyard.domain.builds import State
+from buildyard.domain.ids import Moment
+from buildyard.domain.states import Phase, Result
 from buildyard.store.statements import Statement, given, insertion
 from buildyard.store.tables import events
 from buildyard.store.transactions import Transaction
@@ -12,6 +15,13 @@ SINCE = Statement(
     .where(events.c.build == given("of"), events.c.seq > given("after"))
     .order_by(events.c.seq)
     .limit(given("most"))
+)
+DROP = Statement(
+    delete(events).where(
+        events.c.seq.in_(
+            select(events.c.seq).where(events.c.at < given("before")).order_by(events.c.at).limit(given("most"))
+        )
+    )
 )
 
 
@@ -34,8 +44,22 @@ def add(
         tx.wake(f"build:{build}")
 
 
-async def flush(tx: Transaction) -> None:
-    """Write the events noted so far; the database calls it at the end of every transaction."""
-    if tx.pending_events:
-        await tx.execute_many(ADD, tx.pending_events)
-        tx.pending_events = []
+def add_move(
+    tx: Transaction, entity: str, entity_id: int, before: State, after: State, *, project: int, build: int
+) -> None:
+    """Note that work moved to another phase; work that ran and ended between two reports did both."""
+    if after.phase is before.phase:
+        return
+    if after.phase is Phase.FINISHED and before.phase in (Phase.QUEUED, Phase.LEASED) and _has_run(after):
+        add(tx, "running", entity, entity_id, project=project, build=build)
+    kind = "lost" if after.lost else after.phase.name.lower()
+    add(tx, kind, entity, entity_id, project=project, build=build)
+
+
+def _has_run(state: State) -> bool:
+    return state.result not in (None, Result.CANCELLED, Result.SKIPPED, Result.DEPENDENCY_FAILED)
+
+
+async def drop_before(tx: Transaction, before: Moment, count: int) -> int:
+    """Delete at most `count` events older than `before`."""
+    return await tx.execute(DROP, before=before, most=count)

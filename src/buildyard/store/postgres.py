@@ -7,7 +7,7 @@ import asyncpg
 
 from buildyard.domain.errors import Unavailable
 from buildyard.domain.ids import Moment
-from buildyard.store.events import flush
+from buildyard.store.pending import flush
 from buildyard.store.statements import Row, Statement, Value
 from buildyard.store.transactions import Transaction
 

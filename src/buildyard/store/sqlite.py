@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from buildyard.domain.errors import Unavailable
 from buildyard.domain.ids import Moment
-from buildyard.store.events import flush
+from buildyard.store.pending import flush
 from buildyard.store.statements import Row, Statement, Value
 from buildyard.store.transactions import Transaction
 
@@ -30,7 +30,7 @@ INLINE_READ_SECONDS = 0.005
 SLOW_READERS = 2
 
 
-class _Slow(Exception):  # noqa: N818 - a signal between two functions of this module, not an error
+class _Slow(Exception):
     """An inline read took too long and goes to a thread."""
 
 

@@ -437,6 +437,7 @@ workers = Table(
     _uid(),
     Column("name", Text, nullable=False, unique=True),
     _text("session"),
+    _text("state_id"),
     _text("labels"),
     _text("executors"),
     _text("system"),
@@ -450,6 +451,7 @@ workers = Table(
     _integer("connected", 0),
     _moment("created_at"),
     _moment("seen_at"),
+    Index("ix_workers_session", "session"),
     sqlite_autoincrement=True,
 )
 
@@ -541,6 +543,7 @@ blobs = Table(
     Column("sha256", Text, primary_key=True),
     _big("size"),
     _integer("references", 0),
+    _integer("doomed", 0),
     _moment("created_at"),
     _moment("used_at"),
     Index(

@@ -1,5 +1,6 @@
 """What a use-case works through: the statements of one transaction, its time, and what follows its commit."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
@@ -31,10 +32,21 @@ class Connection(Protocol):
 class Transaction:
     """One transaction. A use-case may be run again after a conflict, so it acts only through this.
 
-    `now` is the same throughout, and the only clock. `fresh_uid` makes UUIDv7s.
+    `now` is the same throughout, and the only clock. `fresh_uid` makes UUIDv7s. Events, counters
+    and queue lengths are noted here and written at the end (`store.pending`), in one order for
+    all, so that rows that many transactions touch are locked briefly and never crosswise.
     """
 
-    __slots__ = ("_connection", "callbacks", "fresh_uid", "now", "pending_events", "topics")
+    __slots__ = (
+        "_connection",
+        "callbacks",
+        "fresh_uid",
+        "now",
+        "pending_counts",
+        "pending_events",
+        "pending_lanes",
+        "topics",
+    )
 
     def __init__(self, connection: Connection, now: Moment, fresh_uid: Callable[[], str]) -> None:
         self._connection = connection
@@ -43,6 +55,8 @@ class Transaction:
         self.topics: set[str] = set()
         self.callbacks: list[Callable[[], None]] = []
         self.pending_events: list[Mapping[str, Value]] = []
+        self.pending_counts: Counter[tuple[str, int, str]] = Counter()
+        self.pending_lanes: Counter[int] = Counter()
 
     async def execute(self, statement: Statement, **values: Value) -> int:
         """Run a statement and say how many rows it changed."""

@@ -1,0 +1,279 @@
+"""Builds: submit, read, cancel, build again."""
+
+from dataclasses import dataclass
+
+from buildyard.domain import transitions
+from buildyard.domain.access import Actor, Permission, require
+from buildyard.domain.builds import Attempt, Job, Log, Step
+from buildyard.domain.errors import Invalid, LimitReached, NotFound
+from buildyard.domain.ids import BuildId, PipelineVersionId, RevisionId, Sha256
+from buildyard.domain.specs import FolderSource, GitSource, Source
+from buildyard.domain.states import Cause, Result
+from buildyard.engine.settling import count_jobs, locked_build
+from buildyard.store import attempts, audit, builds, jobs, kept, pipelines, projects
+from buildyard.store.builds import BuildView
+from buildyard.store.pipelines import Pipeline
+from buildyard.store.projects import Project
+from buildyard.store.transactions import Transaction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """What to build: a pipeline (its newest version unless one is named) and the source."""
+
+    source: Source | None = None
+    version: PipelineVersionId | None = None
+    message: str = ""
+    author: str = ""
+    note: str = ""
+    reason: str = ""
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job, its attempts with their steps and logs, and the names of the jobs it needs."""
+
+    job: Job
+    needs: tuple[str, ...]
+    attempts: tuple["AttemptView", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptView:
+    """An attempt with its steps and their logs, in order."""
+
+    attempt: Attempt
+    worker: str
+    steps: tuple[Step, ...]
+    logs: tuple[Log, ...]
+
+
+async def submit_build(
+    tx: Transaction, actor: Actor, project_uid: str, pipeline_uid: str, submission: Submission, *, queue_limit: int
+) -> BuildView:
+    """Plan a build and queue its jobs, all in one transaction."""
+    project = await projects.get_by_uid(tx, project_uid)
+    require(actor, Permission.RUN, project.owner, "project")
+    try:
+        pipeline = await pipelines.get_by_uid(tx, pipeline_uid)
+    except NotFound:
+        raise NotFound("workflow not found") from None
+    if pipeline.project != project.id:
+        raise NotFound("workflow not found")
+    view = await _queue(tx, actor, project, pipeline, submission, queue_limit=queue_limit, rebuild_of=None)
+    await _note(tx, actor, "build.create", view, reason=submission.reason, workflow=pipeline.uid)
+    return view
+
+
+async def _note(tx: Transaction, actor: Actor, action: str, view: BuildView, *, reason: str, **details: object) -> None:
+    await audit.add(tx, actor, action, view.build.uid, project=view.build.project, reason=reason, details=details)
+
+
+async def _queue(
+    tx: Transaction,
+    actor: Actor,
+    project: Project,
+    pipeline: Pipeline,
+    submission: Submission,
+    *,
+    queue_limit: int,
+    rebuild_of: BuildId | None,
+    revision: RevisionId | None = None,
+) -> BuildView:
+    version = submission.version or pipeline.latest_version
+    if version is None:
+        raise Invalid("the workflow has no definition yet")
+    stored = await pipelines.jobs_of(tx, version)
+    if await jobs.queue_length(tx) + len(stored) > queue_limit:
+        raise LimitReached(f"the queue is full: at most {queue_limit} jobs may wait")
+    if revision is None:
+        revision = await _revision(tx, project, submission)
+    evaluation = await builds.add_evaluation(
+        tx, project.id, kind="trigger", reason=submission.reason, submitter=actor.name, revision=revision
+    )
+    build = await builds.add(
+        tx,
+        project=project.id,
+        pipeline=pipeline.id,
+        version=version,
+        evaluation=evaluation,
+        revision=revision,
+        number=await pipelines.next_number(tx, pipeline.id),
+        name="build",
+        priority=submission.priority,
+        jobs=len(stored),
+        note=submission.note,
+        rebuild_of=rebuild_of,
+    )
+    lanes = {
+        requirement: await jobs.lane_for(
+            tx, pipeline=pipeline.id, project=project.id, account=project.account, requirement=requirement
+        )
+        for requirement in sorted({job.requirement for job in stored})
+    }
+    await jobs.add_all(tx, build, stored, lanes)
+    return await builds.view(tx, build.id)
+
+
+async def _revision(tx: Transaction, project: Project, submission: Submission) -> RevisionId | None:
+    match submission.source:
+        case GitSource(url=url, branch=branch, commit=commit):
+            return await builds.add_revision(
+                tx,
+                project.id,
+                repository=url,
+                branch=branch,
+                commit=commit,
+                message=submission.message,
+                author=submission.author,
+            )
+        case FolderSource(sha256=sha256, size=size):
+            await kept.keep_blob(tx, Sha256(sha256), size, references=1)
+            return await builds.add_revision(
+                tx,
+                project.id,
+                message=submission.message,
+                author=submission.author,
+                source_blob=sha256,
+                source_size=size,
+            )
+        case None if submission.message or submission.author:
+            return await builds.add_revision(tx, project.id, message=submission.message, author=submission.author)
+        case None:
+            return None
+
+
+async def _readable(tx: Transaction, actor: Actor, view: BuildView, permission: Permission) -> BuildView:
+    project = await projects.get(tx, view.build.project)
+    require(actor, permission, project.owner, "build")
+    return view
+
+
+async def get_build(tx: Transaction, actor: Actor, uid: str) -> BuildView:
+    """The build with this uid."""
+    return await _readable(tx, actor, await builds.view_by_uid(tx, uid), Permission.READ)
+
+
+async def get_build_by_id(tx: Transaction, actor: Actor, build: BuildId) -> BuildView:
+    """The build with this id."""
+    return await _readable(tx, actor, await builds.view(tx, build), Permission.READ)
+
+
+async def list_builds(
+    tx: Transaction, actor: Actor, project_uid: str, *, limit: int, offset: int
+) -> tuple[list[BuildView], int]:
+    """A page of a project's builds, newest first, and the number of all."""
+    project = await projects.get_by_uid(tx, project_uid)
+    require(actor, Permission.READ, project.owner, "project")
+    return await builds.page(tx, project.id, limit=limit, offset=offset)
+
+
+async def list_jobs(tx: Transaction, actor: Actor, uid: str) -> list[JobView]:
+    """A build's jobs by position, with everything below them."""
+    view = await get_build(tx, actor, uid)
+    found = await jobs.of_build(tx, view.build.id)
+    needs = await jobs.needs_of_build(tx, view.build.id)
+    names = {job.id: job.name for job in found}
+    return [
+        JobView(job, tuple(names[need] for need in needs.get(job.id, ())), await _attempts(tx, job)) for job in found
+    ]
+
+
+async def _attempts(tx: Transaction, job: Job) -> tuple[AttemptView, ...]:
+    if job.attempts == 0:
+        return ()
+    return tuple(
+        [
+            AttemptView(
+                attempt,
+                await attempts.worker_name(tx, attempt.worker),
+                tuple(await attempts.steps_of(tx, attempt.id)),
+                tuple(await attempts.logs_of(tx, attempt.id)),
+            )
+            for attempt in await attempts.of_job(tx, job.id)
+        ]
+    )
+
+
+async def get_job(tx: Transaction, actor: Actor, uid: str) -> tuple[BuildView, JobView]:
+    """The job with this uid and its build."""
+    job = await jobs.get_by_uid(tx, uid)
+    view = await _readable(tx, actor, await builds.view(tx, job.build), Permission.READ)
+    needs = (await jobs.needs_of_build(tx, job.build)).get(job.id, [])
+    names = tuple([(await jobs.get(tx, need)).name for need in needs])
+    return view, JobView(job, names, await _attempts(tx, job))
+
+
+async def list_artifacts(
+    tx: Transaction, actor: Actor, uid: str, *, after: int = 0, limit: int = 1000
+) -> list[tuple[kept.Artifact, Job]]:
+    """A build's artifacts with ids above `after`, oldest first, each with its job."""
+    view = await get_build(tx, actor, uid)
+    of = {job.id: job for job in await jobs.of_build(tx, view.build.id)}
+    found = await kept.artifacts_of(tx, view.build.id, after=after, limit=limit)
+    return [(artifact, of[artifact.job]) for artifact in found]
+
+
+async def get_artifact(tx: Transaction, actor: Actor, uid: str) -> kept.Artifact:
+    """The artifact with this uid."""
+    artifact = await kept.artifact_by_uid(tx, uid)
+    project = await projects.get(tx, (await builds.get(tx, artifact.build)).project)
+    require(actor, Permission.READ, project.owner, "artifact")
+    return artifact
+
+
+async def cancel_build(tx: Transaction, actor: Actor, uid: str, *, reason: str) -> BuildView:
+    """Stop a build on behalf of `actor`; a finished build is left as it is.
+
+    Jobs that no worker holds end at once; the others when their workers report back.
+    """
+    view = await _readable(tx, actor, await builds.view_by_uid(tx, uid), Permission.CANCEL)
+    before = await locked_build(tx, view.build.id)
+    wished = transitions.cancel_build(before)
+    if wished is before or before.cancel_requested:
+        return view
+    await builds.save(tx, before, wished)
+    detail = f"cancelled by {actor.name}" + (f": {reason}" if reason else "")
+    ended = await jobs.cancel_idle(tx, before.id, project=before.project, cause=Cause.NONE, detail=detail)
+    await jobs.wish_cancel(tx, before.id)
+    await count_jobs(tx, await builds.get(tx, before.id), [Result.CANCELLED] * ended)
+    await _note(tx, actor, "build.cancel", view, reason=reason)
+    return await builds.view(tx, before.id)
+
+
+async def rebuild_build(tx: Transaction, actor: Actor, uid: str, *, reason: str, queue_limit: int) -> BuildView:
+    """Build the same version and the same source once more, as a new build."""
+    view = await _readable(tx, actor, await builds.view_by_uid(tx, uid), Permission.RUN)
+    project = await projects.get(tx, view.build.project)
+    pipeline = await pipelines.get(tx, view.build.pipeline)
+    submission = Submission(
+        version=view.build.pipeline_version, note=view.build.note, reason=reason, priority=view.build.priority
+    )
+    again = await _queue(
+        tx,
+        actor,
+        project,
+        pipeline,
+        submission,
+        queue_limit=queue_limit,
+        rebuild_of=view.build.id,
+        revision=view.build.revision,
+    )
+    await _note(tx, actor, "build.retry", again, reason=reason, retried=view.build.uid)
+    return again
+
+
+async def list_all_builds(tx: Transaction, actor: Actor, *, limit: int, offset: int) -> list[BuildView]:
+    """The newest builds of all projects that the actor may see."""
+    views, _ = await builds.page(tx, None, limit=limit, offset=offset)
+    seen: dict[int, bool] = {}
+    for view in views:
+        if view.build.project not in seen:
+            project = await projects.get(tx, view.build.project)
+            try:
+                require(actor, Permission.READ, project.owner, "build")
+                seen[view.build.project] = True
+            except NotFound:
+                seen[view.build.project] = False
+    return [view for view in views if seen[view.build.project]]

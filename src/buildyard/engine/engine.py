@@ -1,0 +1,72 @@
+"""The engine: runs use-cases in transactions, and holds the stores beside the database."""
+
+import os
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from buildyard.domain.access import Actor
+from buildyard.domain.ids import Moment
+from buildyard.engine.usage import UsageBook
+from buildyard.ports import BlobStore, EventBus, LogStore
+from buildyard.store.postgres import PostgresDatabase
+from buildyard.store.sqlite import SqliteDatabase
+from buildyard.store.transactions import Transaction
+
+T = TypeVar("T")
+P = ParamSpec("P")
+UseCase = Callable[Concatenate[Transaction, Actor, P], Coroutine[Any, Any, T]]
+Database = SqliteDatabase | PostgresDatabase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Limits and choices of this server that use-cases are given."""
+
+    public_url: str
+    allow_local_sources: bool = False
+    queue_limit: int = 200_000
+    cache_bytes: int = 20 * 1024**3
+    lease_seconds: float = 30.0
+    heartbeat_seconds: float = 5.0
+    blob_grace_seconds: float = 3600.0
+    event_retention_seconds: float = 6 * 3600.0
+    upload_bytes: int = 8 * 1024**3
+    low_disk_bytes: int = 200 * 1024**2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """All that functions around use-cases need. `stored_in` is the folder whose disk must not fill up."""
+
+    database: Database
+    logs: LogStore
+    blobs: BlobStore
+    bus: EventBus
+    policy: Policy
+    usage: UsageBook
+    stored_in: str = ""
+
+    async def run(self, use_case: UseCase[P, T], actor: Actor, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a use-case in a transaction; it may be run again after a conflict. Durable when this returns."""
+        return await self.database.run(lambda tx: use_case(tx, actor, *args, **kwargs))
+
+    async def read(self, use_case: UseCase[P, T], actor: Actor, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a use-case that only reads, on committed data."""
+        return await self.database.read(lambda tx: use_case(tx, actor, *args, **kwargs))
+
+
+def system_clock() -> Moment:
+    """The machine's clock."""
+    return Moment(time.time_ns() // 1000)
+
+
+def fresh_uid() -> str:
+    """A UUIDv7 (RFC 9562, section 5.7): 48 bits of milliseconds, 74 random bits."""
+    random = int.from_bytes(os.urandom(10)) & ((1 << 74) - 1)
+    value = (
+        (time.time_ns() // 1_000_000) << 80 | 0x7 << 76 | (random >> 62) << 64 | 0b10 << 62 | random & ((1 << 62) - 1)
+    )
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -1,0 +1,54 @@
+"""Bytes that come and go: uploads into the blob store, caches to restore, logs to read."""
+
+import shutil
+from collections.abc import AsyncIterable
+
+from buildyard.domain.access import Actor, Permission, require_global
+from buildyard.domain.errors import LimitReached, NotFound, Stale, Unavailable
+from buildyard.domain.ids import AttemptId, Sha256
+from buildyard.domain.states import Phase
+from buildyard.engine.engine import Engine
+from buildyard.engine.leasing import fencing_digest
+from buildyard.ports import BlobInfo
+from buildyard.protocol import CacheFound, FindCache
+from buildyard.store import attempts, builds, jobs, kept
+from buildyard.store.transactions import Transaction
+
+
+async def store_blob(engine: Engine, actor: Actor, data: AsyncIterable[bytes]) -> BlobInfo:
+    """Store a stream, and note it, so that it stays for the grace time and longer if something refers to it."""
+    if engine.stored_in and shutil.disk_usage(engine.stored_in).free < engine.policy.low_disk_bytes:
+        raise LimitReached("the server's disk is nearly full: nothing more can be uploaded")
+    info = await engine.blobs.put(data, limit=engine.policy.upload_bytes)
+    await engine.run(touch_blob, actor, info)
+    try:
+        await engine.blobs.size(info.sha256)
+    except NotFound as exc:
+        raise Unavailable("the same bytes were being removed: send them again") from exc
+    return info
+
+
+async def touch_blob(tx: Transaction, _actor: Actor, info: BlobInfo) -> None:
+    """Note a stored blob without a reference to it."""
+    await kept.keep_blob(tx, info.sha256, info.size, references=0)
+
+
+async def knows_blob(tx: Transaction, actor: Actor, sha256: Sha256) -> bool:
+    """Whether a worker need not send these bytes."""
+    require_global(actor, Permission.REPORT, "work for this server")
+    return await kept.knows_blob(tx, sha256)
+
+
+async def find_cache(tx: Transaction, actor: Actor, wanted: FindCache) -> CacheFound:
+    """Which blob to restore for a cache of a held attempt's job; marks it as used."""
+    require_global(actor, Permission.REPORT, "work for this server")
+    attempt = await attempts.get(tx, AttemptId(wanted.attempt))
+    if attempt.token_hash != fencing_digest(wanted.token) or attempt.state.phase is Phase.FINISHED:
+        raise Stale("the attempt is no longer this worker's")
+    job = await jobs.get(tx, attempt.job)
+    build = await builds.get(tx, job.build)
+    cache = await kept.find_cache(tx, build.project, scope=job.name, path=wanted.path, key=wanted.key, trusted=True)
+    if cache is None:
+        return CacheFound()
+    await kept.touch_cache(tx, cache)
+    return CacheFound(sha256=cache.sha256, size=cache.size)

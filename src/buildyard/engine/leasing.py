@@ -1,0 +1,279 @@
+"""Handing jobs to workers: hello, claim, heartbeat, and the loss of what they held."""
+
+import hashlib
+import secrets
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from buildyard.domain import transitions
+from buildyard.domain.access import Actor, Permission, require_global
+from buildyard.domain.builds import Attempt, Job
+from buildyard.domain.errors import Conflict, Incompatible, NotFound
+from buildyard.domain.fairness import Usage, pick
+from buildyard.domain.ids import SECOND, AttemptId, LaneId, LogId, Moment, PipelineId, WorkerId
+from buildyard.domain.labels import Offer, fits, requirement_of
+from buildyard.domain.specs import FolderSource, GitSource, JobSpec
+from buildyard.domain.states import Phase
+from buildyard.engine.settling import locked_build, settle
+from buildyard.protocol import VERSION, Beat, Held, Hello, InputFile, JobGrant, StepGrant
+from buildyard.store import attempts, jobs, kept, pipelines, workers
+from buildyard.store.transactions import Transaction
+from buildyard.store.workers import Worker
+
+requirement = lru_cache(maxsize=4096)(requirement_of)
+"""The requirement of a key; keys are few and asked for at every claim."""
+
+
+def fencing_digest(token: str) -> bytes:
+    """What is stored of a fencing token."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """What a hello came to: the worker, what it must drop, and attempts whose logs must be sealed."""
+
+    worker: Worker
+    drop: tuple[AttemptId, ...]
+    lost: tuple[AttemptId, ...]
+
+
+async def greet_worker(
+    tx: Transaction, actor: Actor, hello: Hello, *, address: str, lease: float, labels: tuple[str, ...] = ()
+) -> Greeting:
+    """A worker (re)connects. What an earlier process of the same worker held is lost now.
+
+    `labels` are fixed by its token, if it fixes any.
+    """
+    require_global(actor, Permission.REPORT, "work for this server")
+    if hello.protocol not in (VERSION, VERSION - 1):
+        raise Incompatible(f"this server speaks worker protocol {VERSION}, not {hello.protocol}: use an equal version")
+    worker = await workers.find_or_add(tx, hello.name)
+    is_new = worker.session != hello.session
+    if is_new and worker.state_id != hello.state_id and await _is_alive(tx, worker, lease):
+        raise Conflict(f"another worker named {hello.name} is connected: give this one another name")
+    offer = Offer(frozenset(labels or hello.labels), frozenset(hello.executors), hello.system)
+    await workers.introduce(
+        tx,
+        worker.id,
+        session=hello.session,
+        state_id=hello.state_id,
+        offer=offer,
+        slots=hello.slots,
+        version=hello.version,
+        protocol=hello.protocol,
+        host=hello.host,
+        address=address,
+    )
+    held = {held.attempt: fencing_digest(held.token) for held in hello.held}
+    kept_attempts: set[int] = set()
+    lost: list[AttemptId] = []
+    for attempt in await attempts.open_of_worker(tx, worker.id):
+        if held.get(attempt.id) == attempt.token_hash:
+            kept_attempts.add(attempt.id)
+        elif is_new:
+            lost.append(attempt.id)
+    await lose_attempts(tx, actor, lost, "its worker was restarted")
+    drop = tuple(AttemptId(key) for key in held if key not in kept_attempts)
+    return Greeting(await workers.get(tx, worker.id), drop, tuple(lost))
+
+
+async def _is_alive(tx: Transaction, worker: Worker, lease: float) -> bool:
+    return worker.connected and worker.seen_at + lease * SECOND > tx.now
+
+
+async def _session(tx: Transaction, actor: Actor, session: str) -> Worker:
+    require_global(actor, Permission.REPORT, "work for this server")
+    worker = await workers.find_by_session(tx, session)
+    if worker is None:
+        raise NotFound("unknown session: say hello first")
+    return worker
+
+
+async def has_work(tx: Transaction, actor: Actor, session: str, free: int, have: Sequence[int]) -> bool:
+    """Whether a claim would give anything now: jobs, cancel wishes, or grants that got lost on the way."""
+    worker = await _session(tx, actor, session)
+    known = set(have)
+    for attempt in await attempts.open_of_worker(tx, worker.id):
+        if attempt.id not in known and attempt.started_at is None:
+            return True
+    if free > 0 and not worker.paused:
+        return any(fits(worker.offer, requirement(busy.requirement_key)) for busy in await jobs.busy_lanes(tx))
+    return False
+
+
+async def cancel_wishes(tx: Transaction, actor: Actor, session: str) -> list[AttemptId]:
+    """The attempts of a session's worker that shall stop."""
+    return await attempts.cancels_of_worker(tx, (await _session(tx, actor, session)).id)
+
+
+async def claim_jobs(
+    tx: Transaction, actor: Actor, session: str, free: int, have: Sequence[int], *, usage: Usage, lease: float
+) -> list[JobGrant]:
+    """Lease up to `free` jobs to a worker, and give again what it has not got."""
+    worker = await _session(tx, actor, session)
+    await workers.seen(tx, worker.id)
+    until = Moment(tx.now + int(lease * SECOND))
+    known = set(have)
+    grants = [
+        await _grant_again(tx, attempt, until)
+        for attempt in await attempts.open_of_worker(tx, worker.id)
+        if attempt.id not in known and attempt.started_at is None
+    ]
+    free -= len(grants)
+    if free <= 0 or worker.paused:
+        return grants
+    busy = [b.lane for b in await jobs.busy_lanes(tx) if fits(worker.offer, requirement(b.requirement_key))]
+    pipeline_of = {lane.id: lane.pipeline for lane in busy}
+    wanted: dict[LaneId, int] = defaultdict(int)
+    for lane, count in pick(busy, usage, free):
+        wanted[lane] += count
+    chosen = [
+        (pipeline_of[lane], job) for lane, count in wanted.items() for job in await jobs.first_of_lane(tx, lane, count)
+    ]
+    return grants + await lease_jobs(tx, worker.id, session, chosen, until=until)
+
+
+async def lease_jobs(
+    tx: Transaction, worker: WorkerId, session: str, chosen: Sequence[tuple[PipelineId, Job]], *, until: Moment
+) -> list[JobGrant]:
+    """Make an attempt of each of these queued jobs."""
+    counts: dict[PipelineId, int] = defaultdict(int)
+    for pipeline, _ in chosen:
+        counts[pipeline] += 1
+    numbers = {
+        pipeline: iter(await pipelines.next_attempt_numbers(tx, pipeline, counts[pipeline]))
+        for pipeline in sorted(counts)
+    }
+    return [
+        await _lease(tx, worker, session, job, until=until, pipeline_number=next(numbers[pipeline]))
+        for pipeline, job in chosen
+    ]
+
+
+async def _lease(
+    tx: Transaction, worker: WorkerId, session: str, job: Job, *, until: Moment, pipeline_number: int
+) -> JobGrant:
+    facts = await attempts.grant_facts(tx, job.id)
+    spec = pipelines.decode_spec(facts.spec)
+    leased = transitions.lease_job(job)
+    token = secrets.token_urlsafe(24)
+    attempt, steps = await attempts.add(
+        tx,
+        leased,
+        worker=worker,
+        session=session,
+        token_hash=fencing_digest(token),
+        leased_until=until,
+        pipeline_number=pipeline_number,
+        step_names=["setup", *(step.name for step in spec.steps)],
+        project=facts.project,
+    )
+    build = await locked_build(tx, job.build)
+    await settle(tx, build, job, leased)
+    step_grants = [StepGrant(step=step.id, number=step.number, name=step.name, log=log) for step, log in steps]
+    return await _grant(tx, attempt, token, leased, facts, spec, step_grants)
+
+
+async def _grant_again(tx: Transaction, attempt: Attempt, until: Moment) -> JobGrant:
+    """A grant that did not arrive: the same attempt with a new token, so that the lost one is worthless."""
+    token = secrets.token_urlsafe(24)
+    job = await jobs.get(tx, attempt.job)
+    facts = await attempts.grant_facts(tx, job.id)
+    renewed = replace(attempt, token_hash=fencing_digest(token), leased_until=until)
+    await attempts.save(tx, attempt, renewed, project=facts.project, build=facts.build)
+    logs = {log.step: log.id for log in await attempts.logs_of(tx, attempt.id)}
+    steps = [
+        StepGrant(step=step.id, number=step.number, name=step.name, log=logs[step.id])
+        for step in await attempts.steps_of(tx, attempt.id)
+    ]
+    return await _grant(tx, renewed, token, job, facts, pipelines.decode_spec(facts.spec), steps)
+
+
+async def _grant(
+    tx: Transaction,
+    attempt: Attempt,
+    token: str,
+    job: Job,
+    facts: attempts.GrantFacts,
+    spec: JobSpec,
+    steps: list[StepGrant],
+) -> JobGrant:
+    folder = FolderSource(sha256=facts.source_blob, size=facts.source_size) if facts.source_blob else None
+    git = GitSource(url=facts.repository, branch=facts.branch, commit=facts.commit) if facts.repository else None
+    inputs = {artifact.path: artifact for artifact in await kept.inputs_of(tx, job.id)} if spec.needs else {}
+    return JobGrant(
+        attempt=attempt.id,
+        token=token,
+        number=attempt.number,
+        job=job.id,
+        job_uid=job.uid,
+        build=facts.build,
+        build_uid=facts.build_uid,
+        build_number=facts.build_number,
+        project=facts.project_slug,
+        pipeline=facts.pipeline_name,
+        spec=spec,
+        steps=steps,
+        git=git,
+        folder=folder,
+        inputs=[
+            InputFile(path=one.path, sha256=one.sha256, size=one.size, mode=one.mode, link=one.link)
+            for one in inputs.values()
+        ],
+        image_url=await attempts.image_url(tx, spec.image) if spec.image else "",
+    )
+
+
+async def renew_leases(tx: Transaction, actor: Actor, session: str, held: Sequence[Held], *, lease: float) -> Beat:
+    """A heartbeat: hold on to all of these, and hear which shall stop and which are no longer held."""
+    worker = await _session(tx, actor, session)
+    await workers.seen(tx, worker.id)
+    until = Moment(tx.now + int(lease * SECOND))
+    drop = [
+        one.attempt
+        for one in sorted(held, key=lambda one: one.attempt)
+        if not await attempts.renew(tx, AttemptId(one.attempt), fencing_digest(one.token), until)
+    ]
+    cancel = [int(key) for key in await attempts.cancels_of_worker(tx, worker.id)]
+    return Beat(cancel=cancel, drop=drop, paused=worker.paused)
+
+
+async def lose_attempts(tx: Transaction, _actor: Actor, keys: Sequence[AttemptId], why: str) -> None:
+    """End open attempts as lost; each job is queued again as far as its retry rule allows."""
+    for key in sorted(keys):
+        attempt = await attempts.get(tx, key)
+        build = await locked_build(tx, (await jobs.get(tx, attempt.job)).build)
+        job = await jobs.get(tx, attempt.job, lock=True)
+        attempt = await attempts.get(tx, key, lock=True)
+        if attempt.state.phase is Phase.FINISHED:
+            continue
+        end = replace(transitions.LOST, detail=why)
+        for step in await attempts.steps_of(tx, key):
+            if step.state.phase is Phase.RUNNING:
+                ended = transitions.finish_step(step, end, at=tx.now)
+                await attempts.save_step(tx, step, ended, project=build.project, build=build.id)
+        lost = transitions.finish_attempt(attempt, end, at=tx.now)
+        await attempts.save(tx, attempt, lost, project=build.project, build=build.id)
+        await attempts.add_usage(tx, build.pipeline, tx.now - attempt.leased_at)
+        spec = await pipelines.job_spec(tx, job.spec)
+        await settle(tx, build, job, transitions.after_attempt(job, end, spec.retry, at=tx.now))
+
+
+async def expired_attempts(tx: Transaction, _actor: Actor, count: int) -> list[AttemptId]:
+    """Attempts whose lease has run out."""
+    return await attempts.expired(tx, count)
+
+
+async def lose_expired(tx: Transaction, actor: Actor, keys: Sequence[AttemptId]) -> list[AttemptId]:
+    """End those of these attempts whose lease is still expired; gives them."""
+    late = [key for key in keys if (await attempts.get(tx, key)).leased_until < tx.now]
+    await lose_attempts(tx, actor, late, "its worker was not heard of for the length of the lease")
+    return late
+
+
+async def open_logs(tx: Transaction, _actor: Actor, attempt: AttemptId) -> list[LogId]:
+    """The logs of an attempt that are not sealed."""
+    return [log.id for log in await attempts.logs_of(tx, attempt) if log.sealed_at is None]

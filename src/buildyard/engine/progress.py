@@ -1,0 +1,321 @@
+"""What workers report: starts, output, ends. Output goes to the log store, the rest into one transaction."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from buildyard.domain import transitions
+from buildyard.domain.access import Actor, Permission, require_global
+from buildyard.domain.builds import Attempt, Build, Job, Step
+from buildyard.domain.errors import Conflict, NotFound, Unavailable
+from buildyard.domain.ids import AttemptId, JobId, LogId, Moment, Sha256, StepId
+from buildyard.domain.states import PASSED, Phase, Result, goes_with
+from buildyard.engine.engine import Engine
+from buildyard.engine.leasing import fencing_digest
+from buildyard.engine.settling import advance, locked_build, settle
+from buildyard.ports import Chunk, LogState
+from buildyard.protocol import Ack, Answer, Finished, Item, Output, Report, Reported, Started, StepFinished, StepStarted
+from buildyard.store import attempts, builds, jobs, kept, pipelines
+from buildyard.store.transactions import Transaction
+
+DONE = Ack(answer=Answer.DONE)
+STALE = Ack(answer=Answer.STALE, detail="the attempt is no longer this worker's")
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a report may do to an attempt: `open` while it runs; a repeated report of an ended one changes nothing."""
+
+    holds: bool
+    open: bool
+    logs: frozenset[int]
+
+
+async def standings(
+    tx: Transaction, actor: Actor, held: Sequence[tuple[AttemptId, str]]
+) -> dict[tuple[AttemptId, str], Standing]:
+    """How each attempt stands with the one who reports it with a token."""
+    require_global(actor, Permission.REPORT, "report")
+    found: dict[tuple[AttemptId, str], Standing] = {}
+    for key, token in held:
+        try:
+            attempt = await attempts.get(tx, key)
+        except NotFound:
+            found[key, token] = Standing(False, False, frozenset())
+            continue
+        holds = attempt.token_hash == fencing_digest(token) and not attempt.state.lost
+        logs = frozenset(log.id for log in await attempts.logs_of(tx, key))
+        found[key, token] = Standing(holds, attempt.state.phase is not Phase.FINISHED, logs)
+    return found
+
+
+async def report(engine: Engine, actor: Actor, message: Report) -> Reported:
+    """Take a report: store its output, seal the logs of finished steps, then record the rest at once."""
+    held = list(dict.fromkeys((AttemptId(item.attempt), item.token) for item in message.items))
+    standing = await engine.read(standings, actor, held)
+    acks: list[Ack] = [DONE] * len(message.items)
+    sealed: dict[int, LogState] = {}
+    broken: set[int] = set()
+    by_attempt: dict[int, list[int]] = defaultdict(list)
+    for i, item in enumerate(message.items):
+        by_attempt[item.attempt].append(i)
+    await asyncio.gather(
+        *(_store_output(engine, message, standing, indexes, acks, sealed, broken) for indexes in by_attempt.values())
+    )
+    progress = [
+        (i, item)
+        for i, item in enumerate(message.items)
+        if acks[i] is DONE and not isinstance(item, Output) and standing[AttemptId(item.attempt), item.token].open
+    ]
+    if progress:
+        refused = await engine.run(record_progress, actor, [item for _, item in progress], sealed)
+        for i, item in progress:
+            if item.attempt in refused:
+                acks[i] = refused[item.attempt]
+    return Reported(acks=acks)
+
+
+async def _store_output(
+    engine: Engine,
+    message: Report,
+    standing: dict[tuple[AttemptId, str], Standing],
+    indexes: list[int],
+    acks: list[Ack],
+    sealed: dict[int, LogState],
+    broken: set[int],
+) -> None:
+    """Do the log store's part of one attempt's items, in order; after a failure the rest must be sent again."""
+    for i in indexes:
+        item = message.items[i]
+        state = standing[AttemptId(item.attempt), item.token]
+        if not state.holds:
+            acks[i] = STALE
+        elif item.attempt in broken:
+            acks[i] = Ack(answer=Answer.RETRY, detail="an earlier item failed")
+        elif state.open and isinstance(item, Output | StepFinished):
+            if item.log not in state.logs:
+                acks[i] = Ack(answer=Answer.REFUSED, detail=f"log {item.log} is not this attempt's")
+            else:
+                acks[i] = await _store(engine, item, sealed)
+            if acks[i].answer is Answer.RETRY:
+                broken.add(item.attempt)
+
+
+async def _store(engine: Engine, item: Output | StepFinished, sealed: dict[int, LogState]) -> Ack:
+    log = LogId(item.log)
+    try:
+        match item:
+            case Output(offset=offset, chunks=chunks):
+                state = await engine.logs.append(
+                    log, offset, [Chunk(one.stream, Moment(one.at), one.data) for one in chunks]
+                )
+                return Ack(answer=Answer.DONE, size=state.size)
+            case StepFinished(log_size=log_size):
+                if log_size:
+                    state = await engine.logs.state(log)
+                    if state.size < log_size:
+                        return Ack(answer=Answer.RETRY, detail=f"{state.size} bytes have come", size=state.size)
+                sealed[log] = await engine.logs.seal(log)
+                return DONE
+    except Conflict as exc:
+        size = (await engine.logs.state(log)).size if await _is_begun(engine, log) else 0
+        return Ack(answer=Answer.RETRY, detail=str(exc), size=size)
+    except NotFound as exc:
+        return Ack(answer=Answer.RETRY, detail=str(exc), size=0)
+    except Unavailable as exc:
+        return Ack(answer=Answer.RETRY, detail=str(exc))
+
+
+async def _is_begun(engine: Engine, log: LogId) -> bool:
+    try:
+        await engine.logs.state(log)
+    except NotFound:
+        return False
+    return True
+
+
+async def record_progress(
+    tx: Transaction, actor: Actor, items: Sequence[Item], sealed: dict[int, LogState]
+) -> dict[int, Ack]:
+    """Record starts and ends of steps and attempts; gives those attempts whose items were not taken, and why.
+
+    Rows are locked in the order builds, jobs, attempts, each by id.
+    """
+    require_global(actor, Permission.REPORT, "report")
+    grouped: dict[AttemptId, list[Item]] = defaultdict(list)
+    for item in items:
+        grouped[AttemptId(item.attempt)].append(item)
+    job_of = {key: (await attempts.get(tx, key)).job for key in sorted(grouped)}
+    build_of = {job: (await jobs.get(tx, job)).build for job in sorted(set(job_of.values()))}
+    locked = {build: await locked_build(tx, build) for build in sorted(set(build_of.values()))}
+    refused: dict[int, Ack] = {}
+    for key in sorted(grouped, key=lambda key: (job_of[key], key)):
+        build = locked[build_of[job_of[key]]]
+        recording = _Recording(tx, build, job_of[key], key, sealed)
+        ack, locked[build.id] = await recording.record(grouped[key])
+        if ack is not None:
+            refused[key] = ack
+    return refused
+
+
+def _change(steps: dict[StepId, Step], key: int, move: Callable[[Step], Step]) -> None:
+    if step := steps.get(StepId(key)):
+        steps[step.id] = move(step)
+
+
+def _end_step(item: StepFinished, step: Step, *, at: Moment) -> Step:
+    state = transitions.finished(item.result, item.cause, item.detail)
+    return transitions.finish_step(transitions.start_step(step, at=at), state, at=at, exit_status=item.exit_status)
+
+
+def _contradiction(items: list[Item]) -> str:
+    """What cannot be true of ends as reported, or nothing."""
+    for item in items:
+        if isinstance(item, StepFinished | Finished):
+            if not goes_with(item.cause, item.result):
+                return f"cause {item.cause} does not go with result {item.result.word}"
+            if item.result is Result.DEPENDENCY_FAILED:
+                return "dependency_failed is not for workers to say"
+    return ""
+
+
+class _Recording:
+    """The items of one attempt on their way into the database: read once, moved in memory, written once."""
+
+    def __init__(
+        self, tx: Transaction, build: Build, job: JobId, attempt: AttemptId, sealed: dict[int, LogState]
+    ) -> None:
+        self.tx = tx
+        self.build = build
+        self.job_id = job
+        self.attempt_id = attempt
+        self.sealed = sealed
+
+    async def record(self, items: list[Item]) -> tuple[Ack | None, Build]:
+        """Take the items, or say why not; gives the build as it is then."""
+        tx = self.tx
+        job = await jobs.get(tx, self.job_id, lock=True)
+        attempt = await attempts.get(tx, self.attempt_id, lock=True)
+        if any(attempt.token_hash != fencing_digest(item.token) for item in items) or attempt.state.lost:
+            return STALE, self.build
+        if attempt.state.phase is Phase.FINISHED:
+            return None, self.build
+        if contradiction := _contradiction(items):
+            return Ack(answer=Answer.REFUSED, detail=contradiction), self.build
+        steps = {step.id: step for step in await attempts.steps_of(tx, attempt.id)}
+        before_steps = dict(steps)
+        after, end = self._move(attempt, steps, items)
+        if isinstance(end, Finished):
+            refusal = await self._refusal(end)
+            if refusal is not None:
+                return refusal, self.build
+        for key, step in steps.items():
+            if step is not before_steps[key]:
+                await attempts.save_step(tx, before_steps[key], step, project=self.build.project, build=self.build.id)
+        await self._seal_logs(items)
+        await attempts.save(tx, attempt, after, project=self.build.project, build=self.build.id)
+        if end is None:
+            if after.state.phase is Phase.RUNNING and job.state.phase is not Phase.RUNNING:
+                self.build = await settle(tx, self.build, job, transitions.start_job(job, at=tx.now))
+            return None, self.build
+        return None, await self._finish(job, after, end)
+
+    def _move(self, attempt: Attempt, steps: dict[StepId, Step], items: list[Item]) -> tuple[Attempt, Finished | None]:
+        """Move the attempt and its steps as the items say, in memory."""
+        at, end = self.tx.now, None
+        for item in items:
+            match item:
+                case Started():
+                    attempt = transitions.receive_attempt(attempt, at=at)
+                    first = min(steps.values(), key=lambda step: step.number)
+                    steps[first.id] = transitions.start_step(first, at=at)
+                case StepStarted(step=key):
+                    attempt = transitions.start_attempt(attempt, at=at)
+                    _change(steps, key, lambda step: transitions.start_step(step, at=at))
+                case StepFinished(step=key):
+                    _change(steps, key, partial(_end_step, item, at=at))
+                case Finished():
+                    end = item
+                    state = transitions.finished(item.result, item.cause, item.detail)
+                    attempt = transitions.finish_attempt(attempt, state, at=at)
+                case Output():
+                    pass
+        if end is not None:
+            for step in [step for step in steps.values() if step.state.phase is Phase.RUNNING]:
+                steps[step.id] = transitions.finish_step(step, attempt.state, at=at)
+        return attempt, end
+
+    async def _refusal(self, end: Finished) -> Ack | None:
+        stored = [(one.path, one.sha256) for one in end.outputs] + [(one.path, one.sha256) for one in end.caches]
+        for path, sha256 in stored:
+            if not await kept.knows_blob(self.tx, Sha256(sha256)):
+                return Ack(answer=Answer.REFUSED, detail=f"the bytes of {path} were not stored before")
+        return None
+
+    async def _seal_logs(self, items: list[Item]) -> None:
+        for item in items:
+            if isinstance(item, StepFinished) and item.log in self.sealed:
+                state = self.sealed[item.log]
+                await attempts.seal_log(
+                    self.tx,
+                    LogId(item.log),
+                    size=state.size,
+                    lines=state.lines,
+                    project=self.build.project,
+                    build=self.build.id,
+                )
+
+    async def _finish(self, job: Job, attempt: Attempt, end: Finished) -> Build:
+        tx = self.tx
+        if end.result in PASSED:
+            await self._keep(job, attempt, end)
+        await attempts.add_usage(tx, self.build.pipeline, tx.now - attempt.leased_at)
+        spec = await pipelines.job_spec(tx, job.spec) if end.result not in PASSED else None
+        state = attempt.state
+        started = job
+        if job.state.phase is Phase.LEASED and attempt.started_at is not None:
+            started = replace(job, started_at=job.started_at or attempt.started_at)
+        after = (
+            transitions.finish_job(started, state, at=tx.now)
+            if spec is None
+            else transitions.after_attempt(started, state, spec.retry, at=tx.now)
+        )
+        if self.build.started_at is None and started.started_at is not None:
+            self.build = await advance(tx, self.build, Phase.RUNNING)
+        return await settle(tx, self.build, job, after)
+
+    async def _keep(self, job: Job, attempt: Attempt, end: Finished) -> None:
+        for output in end.outputs:
+            await kept.add_artifact(
+                self.tx,
+                build=self.build.id,
+                job=job.id,
+                attempt=attempt.id,
+                path=output.path,
+                sha256=Sha256(output.sha256),
+                size=output.size,
+                mode=output.mode,
+                link=output.link,
+            )
+        for cache in end.caches:
+            await kept.save_cache(
+                self.tx,
+                self.build.project,
+                scope=job.name,
+                path=cache.path,
+                key=cache.key,
+                trusted=True,
+                sha256=Sha256(cache.sha256),
+                size=cache.size,
+            )
+
+
+async def record_sealed(tx: Transaction, _actor: Actor, attempt: AttemptId, states: dict[LogId, LogState]) -> None:
+    """Note the final size of an ended attempt's logs."""
+    found = await attempts.get(tx, attempt)
+    job = await jobs.get(tx, found.job)
+    build = await builds.get(tx, job.build)
+    for log, state in states.items():
+        await attempts.seal_log(tx, log, size=state.size, lines=state.lines, project=build.project, build=build.id)

@@ -1,0 +1,427 @@
+"""Builds, the evaluations they came from, and the revisions they build."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import select, update
+
+from buildyard.domain.builds import Build, State
+from buildyard.domain.errors import NotFound
+from buildyard.domain.ids import (
+    BuildId,
+    EvaluationId,
+    PipelineId,
+    PipelineVersionId,
+    ProjectId,
+    RevisionId,
+    Uid,
+)
+from buildyard.domain.states import Cause, Phase, Result
+from buildyard.store import counters, events
+from buildyard.store.statements import Row, Statement, given, insertion
+from buildyard.store.tables import (
+    builds,
+    evaluation_builds,
+    evaluation_revisions,
+    evaluations,
+    pipelines,
+    projects,
+    revisions,
+)
+from buildyard.store.transactions import Transaction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """An exact source; `source_blob` is an uploaded folder's digest."""
+
+    id: RevisionId
+    repository: str
+    branch: str
+    commit: str
+    message: str
+    author: str
+    source_blob: str | None
+    source_size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildView:
+    """A build with what every reader shows beside it."""
+
+    build: Build
+    revision: Revision | None
+    project_uid: Uid
+    project_slug: str
+    pipeline_uid: Uid
+    pipeline_slug: str
+    pipeline_name: str
+
+
+_BUILD = (
+    builds.c.id,
+    builds.c.uid,
+    builds.c.project,
+    builds.c.pipeline,
+    builds.c.version,
+    builds.c.evaluation,
+    builds.c.revision,
+    builds.c.number,
+    builds.c.name,
+    builds.c.priority,
+    builds.c.phase,
+    builds.c.result,
+    builds.c.cause,
+    builds.c.detail,
+    builds.c.worst,
+    builds.c.jobs_total,
+    builds.c.jobs_left,
+    builds.c.cancel_requested,
+    builds.c.note,
+    builds.c.rebuild_of,
+    builds.c.restarts,
+    builds.c.created_at,
+    builds.c.started_at,
+    builds.c.finished_at,
+    builds.c.row_version,
+)
+_REVISION = (
+    revisions.c.id,
+    revisions.c.repository,
+    revisions.c.branch,
+    revisions.c.commit,
+    revisions.c.message,
+    revisions.c.author,
+    revisions.c.source_blob,
+    revisions.c.source_size,
+)
+_VIEW = select(
+    *_BUILD, *_REVISION, projects.c.uid, projects.c.slug, pipelines.c.uid, pipelines.c.slug, pipelines.c.name
+).select_from(
+    builds.join(projects, projects.c.id == builds.c.project)
+    .join(pipelines, pipelines.c.id == builds.c.pipeline)
+    .outerjoin(revisions, revisions.c.id == builds.c.revision)
+)
+
+BY_ID = Statement(select(*_BUILD).where(builds.c.id == given("key")))
+BY_ID_LOCKED = Statement(select(*_BUILD).where(builds.c.id == given("key")).with_for_update())
+VIEW_BY_ID = Statement(_VIEW.where(builds.c.id == given("key")))
+VIEW_BY_UID = Statement(_VIEW.where(builds.c.uid == given("of_uid")))
+PAGE_OF_PROJECT = Statement(
+    _VIEW.where(builds.c.project == given("within"))
+    .order_by(builds.c.id.desc())
+    .limit(given("most"))
+    .offset(given("skip"))
+)
+PAGE_OF_ALL = Statement(_VIEW.order_by(builds.c.id.desc()).limit(given("most")).offset(given("skip")))
+ADD = insertion(builds)
+ADD_EVALUATION = insertion(evaluations)
+ADD_EVALUATION_BUILD = insertion(evaluation_builds)
+ADD_REVISION = insertion(revisions)
+ADD_EVALUATION_REVISION = insertion(evaluation_revisions)
+REVISION = Statement(select(*_REVISION).where(revisions.c.id == given("key")))
+MOVE = Statement(
+    update(builds)
+    .where(builds.c.id == given("key"), builds.c.row_version == given("seen"))
+    .values(
+        phase=given("phase"),
+        result=given("result"),
+        cause=given("cause"),
+        detail=given("detail"),
+        worst=given("worst"),
+        jobs_left=given("jobs_left"),
+        cancel_requested=given("cancel_requested"),
+        restarts=given("restarts"),
+        started_at=given("started_at"),
+        finished_at=given("finished_at"),
+        row_version=builds.c.row_version + 1,
+    )
+)
+COUNT_DOWN_EVALUATION = Statement(
+    update(evaluations)
+    .where(evaluations.c.id == given("key"))
+    .values(builds_left=evaluations.c.builds_left - 1)
+    .returning(evaluations.c.builds_left)
+)
+FINISH_EVALUATION = Statement(
+    update(evaluations).where(evaluations.c.id == given("key")).values(result=given("result"), finished_at=given("at"))
+)
+
+
+def state_of(phase: int, result: int | None, cause: str, detail: str, lost: int = 0) -> State:
+    """The state that a row's columns hold."""
+    return State(
+        phase=Phase(phase),
+        result=None if result is None else Result(result),
+        cause=Cause(cause),
+        detail=detail,
+        lost=bool(lost),
+    )
+
+
+def _build(row: Row) -> Build:
+    return Build(
+        id=row[0],
+        uid=row[1],
+        project=row[2],
+        pipeline=row[3],
+        pipeline_version=row[4],
+        evaluation=row[5],
+        revision=row[6],
+        number=row[7],
+        name=row[8],
+        priority=row[9],
+        state=state_of(row[10], row[11], row[12], row[13]),
+        worst=Result(row[14]),
+        jobs_total=row[15],
+        jobs_left=row[16],
+        cancel_requested=bool(row[17]),
+        note=row[18],
+        rebuild_of=row[19],
+        restarts=row[20],
+        created_at=row[21],
+        started_at=row[22],
+        finished_at=row[23],
+        row_version=row[24],
+    )
+
+
+def _revision(row: Row) -> Revision | None:
+    key, repository, branch, commit, message, author, blob, size = row
+    if key is None:
+        return None
+    return Revision(
+        id=key,
+        repository=repository,
+        branch=branch,
+        commit=commit,
+        message=message,
+        author=author,
+        source_blob=blob,
+        source_size=size,
+    )
+
+
+def _view(row: Row) -> BuildView:
+    first, second = len(_BUILD), len(_BUILD) + len(_REVISION)
+    project_uid, project_slug, pipeline_uid, pipeline_slug, pipeline_name = row[second:]
+    return BuildView(
+        build=_build(row[:first]),
+        revision=_revision(row[first:second]),
+        project_uid=project_uid,
+        project_slug=project_slug,
+        pipeline_uid=pipeline_uid,
+        pipeline_slug=pipeline_slug,
+        pipeline_name=pipeline_name,
+    )
+
+
+async def get(tx: Transaction, key: BuildId, *, lock: bool = False) -> Build:
+    """The build with this id; `lock` keeps other transactions from moving it or its jobs."""
+    row = await tx.fetch_one(BY_ID_LOCKED if lock else BY_ID, key=key)
+    if row is None:
+        raise NotFound("build not found")
+    return _build(row)
+
+
+async def view(tx: Transaction, key: BuildId) -> BuildView:
+    """The build with this id, and what is shown beside it."""
+    row = await tx.fetch_one(VIEW_BY_ID, key=key)
+    if row is None:
+        raise NotFound("build not found")
+    return _view(row)
+
+
+async def view_by_uid(tx: Transaction, uid: str) -> BuildView:
+    """The build with this uid, and what is shown beside it."""
+    row = await tx.fetch_one(VIEW_BY_UID, of_uid=uid)
+    if row is None:
+        raise NotFound("build not found")
+    return _view(row)
+
+
+async def page(tx: Transaction, project: ProjectId | None, *, limit: int, offset: int) -> tuple[list[BuildView], int]:
+    """A page of a project's builds (or of all), newest first, and the number of all."""
+    if project is None:
+        rows = await tx.fetch(PAGE_OF_ALL, most=limit, skip=offset)
+        return [_view(row) for row in rows], await counters.value(tx, "server", 0, "builds")
+    rows = await tx.fetch(PAGE_OF_PROJECT, within=project, most=limit, skip=offset)
+    return [_view(row) for row in rows], await counters.value(tx, "project", project, "builds")
+
+
+async def revision(tx: Transaction, key: RevisionId) -> Revision:
+    """The revision with this id."""
+    row = await tx.fetch_one(REVISION, key=key)
+    found = _revision(row) if row else None
+    if found is None:
+        raise NotFound("revision not found")
+    return found
+
+
+async def add_revision(
+    tx: Transaction,
+    project: ProjectId,
+    *,
+    repository: str = "",
+    branch: str = "",
+    commit: str = "",
+    message: str = "",
+    author: str = "",
+    source_blob: str | None = None,
+    source_size: int = 0,
+) -> RevisionId:
+    """Note an exact source."""
+    (key,) = await tx.allocate("revisions")
+    await tx.execute(
+        ADD_REVISION,
+        id=key,
+        project=project,
+        repository=repository,
+        branch=branch,
+        commit=commit,
+        codebase="",
+        message=message,
+        author=author,
+        patch=None,
+        source_blob=source_blob,
+        source_size=source_size,
+        created_at=tx.now,
+    )
+    return RevisionId(key)
+
+
+async def add_evaluation(
+    tx: Transaction, project: ProjectId, *, kind: str, reason: str, submitter: str, revision: RevisionId | None
+) -> EvaluationId:
+    """Note one firing of a trigger that plans one build."""
+    (key,) = await tx.allocate("evaluations")
+    await tx.execute(
+        ADD_EVALUATION,
+        id=key,
+        project=project,
+        kind=kind,
+        reason=reason,
+        submitter=submitter,
+        builds_left=1,
+        result=None,
+        created_at=tx.now,
+        finished_at=None,
+    )
+    if revision is not None:
+        await tx.execute(ADD_EVALUATION_REVISION, evaluation=key, input="", revision=revision)
+    return EvaluationId(key)
+
+
+async def add(
+    tx: Transaction,
+    *,
+    project: ProjectId,
+    pipeline: PipelineId,
+    version: PipelineVersionId,
+    evaluation: EvaluationId,
+    revision: RevisionId | None,
+    number: int,
+    name: str,
+    priority: int,
+    jobs: int,
+    note: str,
+    rebuild_of: BuildId | None,
+) -> Build:
+    """Make a queued build of `jobs` jobs."""
+    (key,) = await tx.allocate("builds")
+    made = Build(
+        id=BuildId(key),
+        uid=Uid(tx.fresh_uid()),
+        project=project,
+        pipeline=pipeline,
+        pipeline_version=version,
+        evaluation=evaluation,
+        revision=revision,
+        number=number,
+        name=name,
+        priority=priority,
+        state=State(phase=Phase.QUEUED),
+        worst=Result.SKIPPED,
+        jobs_total=jobs,
+        jobs_left=jobs,
+        cancel_requested=False,
+        note=note,
+        rebuild_of=rebuild_of,
+        restarts=0,
+        created_at=tx.now,
+        started_at=None,
+        finished_at=None,
+        row_version=1,
+    )
+    await tx.execute(
+        ADD,
+        id=key,
+        uid=made.uid,
+        project=project,
+        pipeline=pipeline,
+        version=version,
+        evaluation=evaluation,
+        revision=revision,
+        number=number,
+        name=name,
+        system="",
+        priority=priority,
+        phase=int(made.state.phase),
+        result=None,
+        cause="",
+        detail="",
+        worst=int(made.worst),
+        jobs_total=jobs,
+        jobs_left=jobs,
+        cancel_requested=0,
+        note=note,
+        rebuild_of=rebuild_of,
+        restarts=0,
+        keep=0,
+        created_at=tx.now,
+        started_at=None,
+        finished_at=None,
+        row_version=1,
+    )
+    await tx.execute(ADD_EVALUATION_BUILD, evaluation=evaluation, build=key, is_new=1)
+    _count(tx, made, {"builds": 1})
+    events.add(tx, "queued", "build", key, project=project, build=key)
+    return made
+
+
+def _count(tx: Transaction, build: Build, by: dict[str, int]) -> None:
+    counters.bump(tx, "pipeline", build.pipeline, by)
+    counters.bump(tx, "project", build.project, by)
+    counters.bump(tx, "server", 0, by)
+
+
+async def save(tx: Transaction, before: Build, after: Build) -> Build:
+    """Write a moved build and its event, or raise Conflict if it moved meanwhile."""
+    await tx.change(
+        MOVE,
+        f"build {after.id}",
+        key=after.id,
+        seen=before.row_version,
+        phase=int(after.state.phase),
+        result=after.state.result,
+        cause=after.state.cause,
+        detail=after.state.detail,
+        worst=int(after.worst),
+        jobs_left=after.jobs_left,
+        cancel_requested=int(after.cancel_requested),
+        restarts=after.restarts,
+        started_at=after.started_at,
+        finished_at=after.finished_at,
+    )
+    if after.state.phase is not before.state.phase:
+        kind = after.state.phase.name.lower()
+        events.add(tx, kind, "build", after.id, project=after.project, build=after.id)
+    if after.state.result is not None and before.state.result is None:
+        _count(tx, after, {"finished": 1, after.state.result.word: 1})
+        await _finish_evaluation(tx, after)
+    return after
+
+
+async def _finish_evaluation(tx: Transaction, build: Build) -> None:
+    row = await tx.fetch_one(COUNT_DOWN_EVALUATION, key=build.evaluation)
+    if row is not None and row[0] == 0:
+        await tx.execute(FINISH_EVALUATION, key=build.evaluation, result=build.state.result, at=tx.now)

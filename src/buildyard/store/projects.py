@@ -1,0 +1,127 @@
+"""Projects: what is built."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import select, union_all
+from sqlalchemy.dialects.postgresql import insert
+
+from buildyard.domain.access import Owner, Visibility
+from buildyard.domain.errors import NotFound
+from buildyard.domain.ids import AccountId, Moment, ProjectId, Uid
+from buildyard.store.statements import Row, Statement, given
+from buildyard.store.tables import accounts, projects, users
+from buildyard.store.transactions import Transaction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """What is built, and to which account it belongs."""
+
+    id: ProjectId
+    uid: Uid
+    slug: str
+    name: str
+    account: AccountId
+    account_name: str
+    visibility: Visibility
+    created_at: Moment
+    updated_at: Moment
+
+    @property
+    def owner(self) -> Owner:
+        """What access decisions need to know."""
+        return Owner(self.id, self.account, self.visibility)
+
+
+_QUERY = select(
+    projects.c.id,
+    projects.c.uid,
+    projects.c.slug,
+    projects.c.name,
+    projects.c.account,
+    accounts.c.name,
+    projects.c.visibility,
+    projects.c.created_at,
+    projects.c.updated_at,
+).select_from(projects.join(accounts, accounts.c.id == projects.c.account))
+
+BY_ID = Statement(_QUERY.where(projects.c.id == given("key")))
+BY_UID = Statement(_QUERY.where(projects.c.uid == given("of_uid")))
+BY_SLUG = Statement(_QUERY.where(projects.c.slug == given("called")))
+OF_ACCOUNT = Statement(_QUERY.where(projects.c.account == given("of")).order_by(projects.c.id.desc()))
+ALL = Statement(_QUERY.order_by(projects.c.id.desc()))
+ADD = Statement(insert(projects).values({c.name: given(c.name) for c in projects.columns}).on_conflict_do_nothing())
+LIKE = Statement(
+    union_all(
+        select(projects.c.slug).where(projects.c.slug >= given("low"), projects.c.slug < given("high")),
+        select(users.c.username).where(users.c.username >= given("low"), users.c.username < given("high")),
+    )
+)
+
+
+def _project(row: Row) -> Project:
+    key, uid, slug, name, account, account_name, visibility, created_at, updated_at = row
+    return Project(
+        id=key,
+        uid=uid,
+        slug=slug,
+        name=name,
+        account=account,
+        account_name=account_name,
+        visibility=Visibility(visibility),
+        created_at=created_at,
+        updated_at=updated_at,
+    )
+
+
+async def get(tx: Transaction, key: ProjectId) -> Project:
+    """The project with this id."""
+    row = await tx.fetch_one(BY_ID, key=key)
+    if row is None:
+        raise NotFound("project not found")
+    return _project(row)
+
+
+async def get_by_uid(tx: Transaction, uid: str) -> Project:
+    """The project with this uid."""
+    row = await tx.fetch_one(BY_UID, of_uid=uid)
+    if row is None:
+        raise NotFound("project not found")
+    return _project(row)
+
+
+async def find_by_slug(tx: Transaction, slug: str) -> Project | None:
+    """The project with this slug."""
+    row = await tx.fetch_one(BY_SLUG, called=slug)
+    return _project(row) if row else None
+
+
+async def search(tx: Transaction, account: AccountId | None) -> list[Project]:
+    """The projects of one account, or all, newest first."""
+    rows = await tx.fetch(OF_ACCOUNT, of=account) if account is not None else await tx.fetch(ALL)
+    return [_project(row) for row in rows]
+
+
+async def slugs_like(tx: Transaction, slug: str) -> list[str]:
+    """Slugs of projects and users (they share one name space) that begin with `slug`."""
+    return [row[0] for row in await tx.fetch(LIKE, low=slug, high=f"{slug}\uffff")]
+
+
+async def add(tx: Transaction, *, slug: str, name: str, account: AccountId, visibility: Visibility) -> Project | None:
+    """Make a project, or None if the slug is taken."""
+    (key,) = await tx.allocate("projects")
+    made = await tx.execute(
+        ADD,
+        id=key,
+        uid=tx.fresh_uid(),
+        slug=slug,
+        name=name,
+        account=account,
+        description="",
+        visibility=int(visibility),
+        shares=1,
+        public_logs=1,
+        created_at=tx.now,
+        updated_at=tx.now,
+    )
+    return await get(tx, ProjectId(key)) if made else None
