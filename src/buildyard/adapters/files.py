@@ -2,6 +2,7 @@
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -66,3 +67,11 @@ def sync_folder(path: Path | str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def discard(path: Path | str) -> None:
+    """Delete an unfinished file, as far as that works, and free its space even if someone still has it open."""
+    with suppress(OSError):
+        os.truncate(path, 0)
+    with suppress(OSError):
+        os.unlink(path)

@@ -18,8 +18,8 @@ def connect_s3(
     bucket: str, *, access_key_id: str, secret_access_key: str, endpoint: str = "", region: str = "us-east-1"
 ) -> S3Store:
     """An S3 bucket (no `endpoint`: Amazon's) that gives up after seconds, not minutes. Nothing is sent yet."""
-    client: "ClientConfig" = {"connect_timeout": "5s", "timeout": "300s", "allow_http": endpoint.startswith("http://")}
-    retry: "RetryConfig" = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
+    client: ClientConfig = {"connect_timeout": "5s", "timeout": "300s", "allow_http": endpoint.startswith("http://")}
+    retry: RetryConfig = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
     return S3Store(
         bucket,
         endpoint=endpoint or f"https://s3.{region}.amazonaws.com",

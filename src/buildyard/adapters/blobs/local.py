@@ -10,7 +10,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from buildyard.adapters.blobs.intake import batches, blob_path, missing
-from buildyard.adapters.files import Handle, open_handle, sync_folder
+from buildyard.adapters.files import Handle, discard, open_handle, sync_folder
 from buildyard.domain.errors import Unavailable
 from buildyard.domain.ids import Sha256
 from buildyard.ports import BlobInfo
@@ -107,7 +107,7 @@ class _Incoming:
         return BlobInfo(sha256, self._size)
 
     def discard(self) -> None:
-        self._path.unlink(missing_ok=True)
+        discard(self._path)
 
 
 def _sweep(folder: Path) -> None:

@@ -3,16 +3,16 @@
 import asyncio
 import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from buildyard.adapters.files import Handle, open_handle, sync_folder
+from buildyard.adapters.files import Handle, discard, open_handle, sync_folder
 from buildyard.adapters.logs.cache import Cache
 from buildyard.adapters.logs.chunked import BLOCKS, ChunkedLogs
 from buildyard.adapters.logs.files import shard
 from buildyard.adapters.logs.live import BlockCache, Live
 from buildyard.adapters.logs.sealed import Sealed, open_sealed, sealed_pieces
+from buildyard.domain.errors import Unavailable
 from buildyard.domain.ids import LogId
 
 _SHORT = 1024 * 1024
@@ -35,7 +35,7 @@ class _Task:
     live: Live | None
     done: asyncio.Future[None]
     handle: Handle | None = None
-    error: OSError | None = None
+    error: Exception | None = None
 
 
 class FolderShelf:
@@ -86,15 +86,13 @@ class FolderShelf:
     async def _store(self, batch: Sequence[_Task]) -> None:
         try:
             await asyncio.to_thread(self._write_all, batch)
-        except BaseException as exc:
+        except Exception as exc:
             for task in batch:
-                task.done.set_exception(exc)
+                task.error = task.error or exc
             raise
-        for task in batch:
-            if task.error:
-                task.done.set_exception(task.error)
-            else:
-                task.done.set_result(None)
+        finally:
+            for task in batch:
+                _answer(task)
 
     def _write_all(self, batch: Sequence[_Task]) -> None:
         """Write all, then sync all, then give all their names, then sync the folders: the disk merges what it can."""
@@ -106,8 +104,7 @@ class FolderShelf:
         for task in batch:
             task.handle = None
             if task.error:
-                with suppress(OSError):
-                    os.unlink(f"{task.path}.tmp")
+                discard(f"{task.path}.tmp")
 
     def _sync_folders(self, folder: str, batch: Sequence[_Task]) -> None:
         """Make the names in a folder durable, and the first time those of the folders above."""
@@ -126,12 +123,22 @@ class FolderShelf:
         return f"{self._folder}/{shard(log)}"
 
 
+def _answer(task: _Task) -> None:
+    """Tell who waits, if anyone still does."""
+    if task.done.done():
+        return
+    if task.error is None:
+        task.done.set_result(None)
+    else:
+        task.done.set_exception(task.error)
+
+
 def _attempt(step: Callable[[_Task], None], task: _Task) -> None:
     """Do a step unless an earlier one failed, and note if it fails."""
     if task.error is None:
         try:
             step(task)
-        except OSError as exc:
+        except (OSError, Unavailable) as exc:
             task.error = exc
 
 

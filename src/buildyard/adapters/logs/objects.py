@@ -1,12 +1,12 @@
 """Logs that grow on the local disk and are kept, once sealed, in an object store."""
 
 import asyncio
-import os
 from pathlib import Path
 
 import obstore
 from obstore.store import ObjectStore
 
+from buildyard.adapters.files import discard
 from buildyard.adapters.logs.cache import Cache
 from buildyard.adapters.logs.chunked import BLOCKS, ChunkedLogs
 from buildyard.adapters.logs.files import shard
@@ -19,6 +19,7 @@ from buildyard.domain.ids import LogId
 _SHORT = 1024 * 1024
 _PART = 8 * 1024 * 1024
 _PARTS_AT_ONCE = 4
+_REQUESTS_AT_ONCE = 32
 
 
 class S3LogStore(ChunkedLogs):
@@ -40,26 +41,42 @@ class ObjectShelf:
         self._store = store
         self._prefix = prefix
         self._blocks = blocks
+        self._turn = asyncio.Semaphore(_REQUESTS_AT_ONCE)
 
     async def find(self, log: LogId) -> Sealed | None:
         """See Shelf. One request tells whether it is there, and reads the table of most logs."""
         key = self._key(log)
         try:
             with object_errors(key):
-                result = await obstore.get_async(self._store, key, options={"range": {"suffix": TAIL}})
-                tail = bytes(await result.bytes_async())
+                async with self._turn:
+                    result = await obstore.get_async(self._store, key, options={"range": {"suffix": TAIL}})
+                    tail = bytes(await result.bytes_async())
         except FileNotFoundError:
             return None
 
         async def fetch(start: int, stop: int) -> bytes:
             with object_errors(key):
-                return bytes(await obstore.get_range_async(self._store, key, start=start, end=stop))
+                async with self._turn:
+                    return bytes(await obstore.get_range_async(self._store, key, start=start, end=stop))
 
         return await open_sealed(fetch, result.meta["size"], self._blocks, tail)
 
     async def keep(self, log: LogId, live: Live | None) -> None:
         """See Shelf."""
+        async with self._turn:
+            await self._send(log, self._key(log), live)
+
+    async def remove(self, log: LogId) -> None:
+        """See Shelf."""
         key = self._key(log)
+        try:
+            with object_errors(key):
+                async with self._turn:
+                    await obstore.delete_async(self._store, key)
+        except FileNotFoundError:
+            return
+
+    async def _send(self, log: LogId, key: str, live: Live | None) -> None:
         if not live or live.end.size <= _SHORT:
             data = await asyncio.to_thread(lambda: b"".join(sealed_pieces(live)))
             with object_errors(key):
@@ -71,17 +88,7 @@ class ObjectShelf:
             with object_errors(key):
                 await obstore.put_async(self._store, key, path, chunk_size=_PART, max_concurrency=_PARTS_AT_ONCE)
         finally:
-            if path.exists():
-                os.unlink(path)
-
-    async def remove(self, log: LogId) -> None:
-        """See Shelf."""
-        key = self._key(log)
-        try:
-            with object_errors(key):
-                await obstore.delete_async(self._store, key)
-        except FileNotFoundError:
-            return
+            discard(path)
 
     def _key(self, log: LogId) -> str:
         return f"{self._prefix}{shard(log)}.zst"
