@@ -5,7 +5,7 @@ import subprocess
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.needs import need_program
+from needs import need_program
 
 from buildyard.domain.errors import Fault
 from buildyard.domain.sources import (

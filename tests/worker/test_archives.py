@@ -16,7 +16,7 @@ import pytest
 import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.needs import need_program
+from needs import need_program
 
 from buildyard.domain.errors import Invalid, NotFound, TooLarge
 from buildyard.worker.archives import pack, pack_files
