@@ -1,0 +1,219 @@
+"""What our own HTTP API and the command line say to each other, as JSON under `/-/api/v1`.
+
+Times are RFC 3339 texts. `phase` and `result` are the words of `domain.states`; a result is there once the
+phase is `finished`.
+"""
+
+import msgspec
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """A body; unknown fields are ignored, so that either side may be newer."""
+
+
+class Folder(Message, frozen=True, kw_only=True):
+    """An uploaded folder: a tar file, zstd-compressed, by its digest."""
+
+    sha256: str
+    size: int
+
+
+class Submission(Message, frozen=True, kw_only=True):
+    """A workflow to build once. `project` and `pipeline` are slugs; empty ones are named after the workflow.
+
+    `matrix` replaces the values of axes; see `engine.workflow_files`.
+    """
+
+    workflow: str
+    project: str = ""
+    pipeline: str = ""
+    matrix: dict[str, list[str]] = {}
+    folder: Folder | None = None
+    message: str = ""
+    note: str = ""
+
+
+class Reason(Message, frozen=True, kw_only=True):
+    """Why somebody cancels or retries."""
+
+    reason: str = ""
+
+
+class Build(Message, frozen=True, kw_only=True):
+    """A build. `revision` says in words what was built; `jobs_left` of `jobs_total` are not finished."""
+
+    id: int
+    uid: str
+    project: str
+    pipeline: str
+    number: int
+    phase: str
+    result: str | None = None
+    cause: str = ""
+    detail: str = ""
+    cancel_requested: bool = False
+    jobs_total: int = 0
+    jobs_left: int = 0
+    revision: str = ""
+    note: str = ""
+    created_at: str
+    started_at: str | None = None
+    finished_at: str | None = None
+
+
+class Builds(Message, frozen=True, kw_only=True):
+    """A page of builds, newest first."""
+
+    builds: list[Build]
+
+
+class Step(Message, frozen=True, kw_only=True):
+    """One command of an attempt; number 0 is `setup`. `log` is the id of its output."""
+
+    uid: str
+    number: int
+    name: str
+    phase: str
+    result: str | None = None
+    cause: str = ""
+    detail: str = ""
+    lost: bool = False
+    exit_status: int | None = None
+    log: int | None = None
+    log_bytes: int = 0
+    started_at: str | None = None
+    finished_at: str | None = None
+
+
+class Attempt(Message, frozen=True, kw_only=True):
+    """One try of a job; `lost` ones have no result."""
+
+    number: int
+    worker: str
+    phase: str
+    result: str | None = None
+    cause: str = ""
+    detail: str = ""
+    lost: bool = False
+    started_at: str | None = None
+    finished_at: str | None = None
+    steps: list[Step] = []
+
+
+class Job(Message, frozen=True, kw_only=True):
+    """A job of a build and its attempts, oldest first."""
+
+    uid: str
+    name: str
+    phase: str
+    result: str | None = None
+    cause: str = ""
+    detail: str = ""
+    needs: list[str] = []
+    started_at: str | None = None
+    finished_at: str | None = None
+    attempts: list[Attempt] = []
+
+
+class Tree(Message, frozen=True, kw_only=True):
+    """A build with all below it. `seen` names this state of it; giving it back waits for another."""
+
+    build: Build
+    jobs: list[Job]
+    seen: str
+
+
+class Artifact(Message, frozen=True, kw_only=True):
+    """A kept output of a job."""
+
+    uid: str
+    job: str
+    path: str
+    size: int
+    sha256: str
+    mode: int
+    link: bool = False
+
+
+class Artifacts(Message, frozen=True, kw_only=True):
+    """A build's artifacts."""
+
+    artifacts: list[Artifact]
+
+
+class NewUser(Message, frozen=True, kw_only=True):
+    """A user to make."""
+
+    username: str
+    password: str
+    email: str | None = None
+    full_name: str = ""
+    administrator: bool = False
+
+
+class NewPassword(Message, frozen=True, kw_only=True):
+    """A user's password to be."""
+
+    password: str
+
+
+class User(Message, frozen=True, kw_only=True):
+    """Who may sign in."""
+
+    id: int
+    username: str
+    email: str | None = None
+    full_name: str = ""
+    administrator: bool = False
+    created_at: str
+
+
+class Users(Message, frozen=True, kw_only=True):
+    """All users."""
+
+    users: list[User]
+
+
+class NewToken(Message, frozen=True, kw_only=True):
+    """A token to make; `expires_in_s` None: it does not expire. `project` is a slug."""
+
+    user: str
+    scopes: list[str]
+    name: str = ""
+    project: str | None = None
+    labels: list[str] = []
+    expires_in_s: int | None = None
+
+
+class Token(Message, frozen=True, kw_only=True):
+    """A token; `token` is its secret, told once, when it is made."""
+
+    id: int
+    user: str
+    scopes: list[str]
+    name: str = ""
+    token: str | None = None
+    created_at: str
+    expires_at: str | None = None
+    revoked_at: str | None = None
+
+
+class Tokens(Message, frozen=True, kw_only=True):
+    """Tokens, without their secrets."""
+
+    tokens: list[Token]
+
+
+class Fault(Message, frozen=True, kw_only=True):
+    """One thing wrong with a request."""
+
+    path: str
+    message: str
+    code: str
+
+
+class Failure(Message, frozen=True, kw_only=True):
+    """The body of every answer that is not 2xx."""
+
+    error: str
+    faults: list[Fault] = []

@@ -1,0 +1,192 @@
+"""Our own HTTP API from the command line's side: one method for each thing one can ask."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import TypeVar
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from buildyard.client.http import HttpClient, Stream
+from buildyard.client.messages import (
+    Artifacts,
+    Build,
+    Builds,
+    Failure,
+    Folder,
+    Message,
+    NewPassword,
+    NewToken,
+    NewUser,
+    Reason,
+    Submission,
+    Token,
+    Tokens,
+    Tree,
+    User,
+    Users,
+)
+from buildyard.domain.errors import (
+    Conflict,
+    EngineError,
+    Fault,
+    Forbidden,
+    Invalid,
+    LimitReached,
+    NotFound,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+)
+
+BASE = "/-/api/v1"
+CALL_S = 30.0
+WAIT_S = 20.0
+"""How long the server is asked to hold a call that waits for news."""
+
+SEALED_HEADER = "x-buildyard-sealed"
+"""Says with a part of a log whether nothing can follow it."""
+
+_ERRORS: dict[int, type[EngineError]] = {
+    401: Unauthenticated,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    413: TooLarge,
+    429: LimitReached,
+    507: LimitReached,
+}
+_JSON = {"Content-Type": "application/json"}
+_BYTES = {"Content-Type": "application/octet-stream"}
+
+Answer = TypeVar("Answer", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class LogPart:
+    """Bytes of a log; `sealed`: these are the last."""
+
+    data: bytes
+    sealed: bool
+
+
+class NativeClient:
+    """Talks to one server. `authorization` is the whole header, or empty.
+
+    Raises Unavailable if no answer or a broken one comes, and for 5xx; else the error that the status stands
+    for, with the server's words.
+    """
+
+    def __init__(self, url: str, authorization: str) -> None:
+        headers = {"User-Agent": "buildyard", "Accept": "application/json"}
+        self._http = HttpClient(url, headers | ({"Authorization": authorization} if authorization else {}))
+
+    async def close(self) -> None:
+        """Close the kept connections."""
+        await self._http.close()
+
+    async def upload(self, data: Stream) -> Folder:
+        """Store a packed folder; `data` may be begun again."""
+        async with self._http.open("PUT", f"{BASE}/uploads", data, headers=_BYTES) as reply:
+            return _decoded(reply.status, await reply.read(), Folder)
+
+    async def submit(self, submission: Submission) -> Build:
+        """Build a workflow."""
+        return await self._post("/builds", submission, Build)
+
+    async def builds(self, *, project: str = "", limit: int = 20, offset: int = 0) -> list[Build]:
+        """The newest builds, of one project or of all."""
+        query = urlencode({"project": project, "limit": limit, "offset": offset})
+        return (await self._get(f"/builds?{query}", Builds)).builds
+
+    async def tree(self, build: str, *, seen: str = "") -> Tree:
+        """A build (by id or uid) with all below it; with `seen`, once it differs from that, or after WAIT_S."""
+        query = urlencode({"seen": seen, "wait": WAIT_S}) if seen else ""
+        return await self._get(f"/builds/{quote(build, safe='')}?{query}", Tree, timeout=CALL_S + WAIT_S)
+
+    async def cancel(self, build: str, reason: str) -> Build:
+        """Ask for a stop."""
+        return await self._post(f"/builds/{quote(build, safe='')}/cancel", Reason(reason=reason), Build)
+
+    async def retry(self, build: str, reason: str) -> Build:
+        """Build the same once more."""
+        return await self._post(f"/builds/{quote(build, safe='')}/retry", Reason(reason=reason), Build)
+
+    async def artifacts(self, build: str) -> Artifacts:
+        """What a build kept."""
+        return await self._get(f"/builds/{quote(build, safe='')}/artifacts", Artifacts)
+
+    async def artifact(self, uid: str) -> AsyncGenerator[bytes]:
+        """An artifact's bytes."""
+        async with self._http.open("GET", f"{BASE}/artifacts/{quote(uid, safe='')}") as reply:
+            if reply.status != 200:
+                raise _error(reply.status, await reply.read())
+            async for piece in reply.pieces():
+                yield piece
+
+    async def log(self, log: int, start: int, *, wait: bool = False) -> LogPart:
+        """The bytes from `start` on, a few MiB at most; with `wait`, an unsealed log is given time to grow."""
+        query = urlencode({"start": start, "wait": WAIT_S if wait else 0})
+        async with self._http.open("GET", f"{BASE}/logs/{log}?{query}") as reply:
+            data = await reply.read()
+            if reply.status != 200:
+                raise _error(reply.status, data)
+            return LogPart(data, reply.headers.get(SEALED_HEADER) == "true")
+
+    async def users(self) -> Users:
+        """Everyone."""
+        return await self._get("/users", Users)
+
+    async def create_user(self, user: NewUser) -> User:
+        """Make a user."""
+        return await self._post("/users", user, User)
+
+    async def set_password(self, username: str, password: str) -> None:
+        """Change a password."""
+        await self._call("PUT", f"/users/{quote(username, safe='')}/password", NewPassword(password=password))
+
+    async def tokens(self, user: str) -> Tokens:
+        """A user's tokens, or everyone's."""
+        return await self._get(f"/tokens?{urlencode({'user': user})}", Tokens)
+
+    async def create_token(self, token: NewToken) -> Token:
+        """Make a token; the answer alone holds its secret."""
+        return await self._post("/tokens", token, Token)
+
+    async def revoke_token(self, token: int) -> None:
+        """End a token."""
+        await self._call("DELETE", f"/tokens/{token}", None)
+
+    async def _get(self, path: str, answer: type[Answer], *, timeout: float = CALL_S) -> Answer:
+        status, data = await self._http.call("GET", BASE + path, timeout=timeout)
+        return _decoded(status, data, answer)
+
+    async def _post(self, path: str, message: Message, answer: type[Answer]) -> Answer:
+        return _decoded(200, await self._call("POST", path, message), answer)
+
+    async def _call(self, method: str, path: str, message: Message | None) -> bytes:
+        body = msgspec.json.encode(message) if message else b""
+        status, data = await self._http.call(method, BASE + path, body, headers=_JSON, timeout=CALL_S)
+        if not 200 <= status < 300:
+            raise _error(status, data)
+        return data
+
+
+def _decoded(status: int, data: bytes, answer: type[Answer]) -> Answer:
+    if not 200 <= status < 300:
+        raise _error(status, data)
+    try:
+        return msgspec.json.decode(data, type=answer)
+    except (msgspec.DecodeError, ValueError) as exc:
+        raise Unavailable(f"the server's answer is not understood: {exc}") from exc
+
+
+def _error(status: int, data: bytes) -> EngineError:
+    """What an answer other than 2xx stands for; without the server's words if something else answered."""
+    try:
+        failure = msgspec.json.decode(data, type=Failure)
+    except (msgspec.DecodeError, ValueError):
+        failure = Failure(error=f"the server answered {status}")
+    if status in (400, 422):
+        return Invalid(failure.error, tuple(Fault(fault.path, fault.message, fault.code) for fault in failure.faults))
+    return _ERRORS.get(status, Unavailable if status >= 500 else Invalid)(failure.error)
