@@ -41,7 +41,10 @@ class State:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
-    """One run of a pipeline version. `worst` is the worst result of its finished jobs so far."""
+    """One run of a pipeline version.
+
+    `first_job` is the job that was leased first; `worst` the worst result of its finished jobs so far.
+    """
 
     id: BuildId
     uid: Uid
@@ -50,6 +53,7 @@ class Build:
     pipeline_version: PipelineVersionId
     evaluation: EvaluationId
     revision: RevisionId | None
+    first_job: JobId | None
     number: int
     name: str
     priority: int
@@ -95,12 +99,15 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One try of a job, held by a worker until `leased_until`."""
+    """One try of a job, held by a worker until `leased_until`.
+
+    `pipeline_number` counts tries of builds per pipeline: only those of a build's first job have one.
+    """
 
     id: AttemptId
     job: JobId
     number: int
-    pipeline_number: int
+    pipeline_number: int | None
     worker: WorkerId
     session: str
     token_hash: bytes

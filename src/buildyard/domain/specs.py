@@ -21,7 +21,10 @@ class StepSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheSpec:
-    """A folder kept between runs: `path` is relative to the workspace; `key_files` are globs whose contents choose the entry."""
+    """A folder kept between runs.
+
+    `path` is relative to the workspace; `key_files` are globs whose contents choose the entry.
+    """
 
     path: str
     key_files: tuple[str, ...] = ()
@@ -47,7 +50,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """How often a job is tried again (`count` beyond the first) and after which results; a lost attempt always counts."""
+    """How often a job is tried again.
+
+    `count` bounds tries after the results in `on`; `lost_count` bounds tries after lost attempts.
+    """
 
     count: int = 0
     on: tuple[Result, ...] = (Result.ERROR,)

@@ -162,6 +162,11 @@ def advance_build(build: Build, to: Phase, *, at: Moment) -> Build:
     return replace(build, state=State(phase=to), started_at=started)
 
 
+def note_first_job(build: Build, job: Job) -> Build:
+    """Remember which job was leased first."""
+    return build if build.first_job is not None else replace(build, first_job=job.id)
+
+
 def count_job(build: Build, result: Result, *, at: Moment) -> Build:
     """One more of its jobs has finished so; with the last one the build is finished."""
     left, worst = build.jobs_left - 1, max(build.worst, result)

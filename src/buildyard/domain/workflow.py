@@ -18,7 +18,10 @@ MOST_CYCLES_SHOWN = 10
 
 @dataclass(frozen=True, slots=True)
 class PlannedJob:
-    """A job with its place in the graph: positions of the jobs it needs, and how many jobs wait for it, near and far."""
+    """A job with its place in the graph.
+
+    `needs` are positions; `dependants` is how many jobs wait for it, near and far.
+    """
 
     position: int
     spec: JobSpec

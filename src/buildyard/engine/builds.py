@@ -90,7 +90,7 @@ async def _queue(
     if revision is None:
         revision = await _revision(tx, project, submission)
     evaluation = await builds.add_evaluation(
-        tx, project.id, kind="trigger", reason=submission.reason, submitter=actor.name, revision=revision
+        tx, project.id, pipeline.id, kind="trigger", reason=submission.reason, submitter=actor.name, revision=revision
     )
     build = await builds.add(
         tx,
@@ -105,6 +105,7 @@ async def _queue(
         jobs=len(stored),
         note=submission.note,
         rebuild_of=rebuild_of,
+        submitter=actor.user,
     )
     lanes = {
         requirement: await jobs.lane_for(

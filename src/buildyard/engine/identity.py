@@ -224,3 +224,9 @@ async def account_id(tx: Transaction, _actor: Actor, name: str) -> AccountId | N
     """The id of the account of this name."""
     account = await identity.find_account(tx, name)
     return account.id if account else None
+
+
+async def fixed_labels(tx: Transaction, _actor: Actor, authorization: str) -> tuple[str, ...]:
+    """The labels that a worker's token fixes; none if the worker may choose them."""
+    found = await identity.find_token(tx, token_digest(authorization.partition(" ")[2].strip()))
+    return found[0].labels if found else ()

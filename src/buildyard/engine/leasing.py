@@ -12,7 +12,7 @@ from buildyard.domain.access import Actor, Permission, require_global
 from buildyard.domain.builds import Attempt, Job
 from buildyard.domain.errors import Conflict, Incompatible, NotFound
 from buildyard.domain.fairness import Usage, pick
-from buildyard.domain.ids import SECOND, AttemptId, LaneId, LogId, Moment, PipelineId, WorkerId
+from buildyard.domain.ids import SECOND, AttemptId, LaneId, LogId, Moment, WorkerId
 from buildyard.domain.labels import Offer, fits, requirement_of
 from buildyard.domain.specs import FolderSource, GitSource, JobSpec
 from buildyard.domain.states import Phase
@@ -126,39 +126,20 @@ async def claim_jobs(
     if free <= 0 or worker.paused:
         return grants
     busy = [b.lane for b in await jobs.busy_lanes(tx) if fits(worker.offer, requirement(b.requirement_key))]
-    pipeline_of = {lane.id: lane.pipeline for lane in busy}
     wanted: dict[LaneId, int] = defaultdict(int)
     for lane, count in pick(busy, usage, free):
         wanted[lane] += count
-    chosen = [
-        (pipeline_of[lane], job) for lane, count in wanted.items() for job in await jobs.first_of_lane(tx, lane, count)
-    ]
-    return grants + await lease_jobs(tx, worker.id, session, chosen, until=until)
+    chosen = [job for lane, count in wanted.items() for job in await jobs.first_of_lane(tx, lane, count)]
+    return grants + [await lease_job(tx, worker.id, session, job, until=until) for job in chosen]
 
 
-async def lease_jobs(
-    tx: Transaction, worker: WorkerId, session: str, chosen: Sequence[tuple[PipelineId, Job]], *, until: Moment
-) -> list[JobGrant]:
-    """Make an attempt of each of these queued jobs."""
-    counts: dict[PipelineId, int] = defaultdict(int)
-    for pipeline, _ in chosen:
-        counts[pipeline] += 1
-    numbers = {
-        pipeline: iter(await pipelines.next_attempt_numbers(tx, pipeline, counts[pipeline]))
-        for pipeline in sorted(counts)
-    }
-    return [
-        await _lease(tx, worker, session, job, until=until, pipeline_number=next(numbers[pipeline]))
-        for pipeline, job in chosen
-    ]
-
-
-async def _lease(
-    tx: Transaction, worker: WorkerId, session: str, job: Job, *, until: Moment, pipeline_number: int
-) -> JobGrant:
+async def lease_job(tx: Transaction, worker: WorkerId, session: str, job: Job, *, until: Moment) -> JobGrant:
+    """Make an attempt of a queued job for a worker."""
     facts = await attempts.grant_facts(tx, job.id)
     spec = pipelines.decode_spec(facts.spec)
     leased = transitions.lease_job(job)
+    build = await locked_build(tx, job.build)
+    is_first = build.first_job in (None, job.id)
     token = secrets.token_urlsafe(24)
     attempt, steps = await attempts.add(
         tx,
@@ -167,11 +148,11 @@ async def _lease(
         session=session,
         token_hash=fencing_digest(token),
         leased_until=until,
-        pipeline_number=pipeline_number,
+        pipeline_number=await pipelines.next_attempt_number(tx, facts.pipeline) if is_first else None,
+        pipeline=facts.pipeline,
         step_names=["setup", *(step.name for step in spec.steps)],
         project=facts.project,
     )
-    build = await locked_build(tx, job.build)
     await settle(tx, build, job, leased)
     step_grants = [StepGrant(step=step.id, number=step.number, name=step.name, log=log) for step, log in steps]
     return await _grant(tx, attempt, token, leased, facts, spec, step_grants)

@@ -283,7 +283,8 @@ class _Recording:
             else transitions.after_attempt(started, state, spec.retry, at=tx.now)
         )
         if self.build.started_at is None and started.started_at is not None:
-            self.build = await advance(tx, self.build, Phase.RUNNING)
+            running = transitions.start_job(job, at=tx.now) if job.state.phase is Phase.LEASED else job
+            self.build = await advance(tx, self.build, running)
         return await settle(tx, self.build, job, after)
 
     async def _keep(self, job: Job, attempt: Attempt, end: Finished) -> None:

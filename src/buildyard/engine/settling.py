@@ -17,14 +17,15 @@ async def settle(tx: Transaction, build: Build, before: Job, after: Job) -> Buil
         case Phase.WAITING | Phase.QUEUED:
             return build
         case Phase.LEASED | Phase.RUNNING:
-            return await advance(tx, build, after.state.phase)
+            return await advance(tx, build, after)
         case Phase.FINISHED:
             return await _settle_finished(tx, build, after)
 
 
-async def advance(tx: Transaction, build: Build, phase: Phase) -> Build:
-    """Let a build follow its most advanced job."""
-    moved = transitions.advance_build(build, phase, at=tx.now)
+async def advance(tx: Transaction, build: Build, job: Job) -> Build:
+    """Let a build follow its most advanced job, and remember its first."""
+    moved = transitions.note_first_job(build, job)
+    moved = transitions.advance_build(moved, job.state.phase, at=tx.now)
     return build if moved is build else await _save(tx, build, moved)
 
 

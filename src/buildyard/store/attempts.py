@@ -297,7 +297,8 @@ async def add(
     session: str,
     token_hash: bytes,
     leased_until: Moment,
-    pipeline_number: int,
+    pipeline_number: int | None,
+    pipeline: PipelineId,
     step_names: Sequence[str],
     project: ProjectId,
 ) -> tuple[Attempt, list[tuple[Step, LogId]]]:
@@ -307,6 +308,8 @@ async def add(
         ADD,
         id=key,
         job=job.id,
+        build=job.build,
+        pipeline=pipeline,
         number=job.attempts,
         pipeline_number=pipeline_number,
         worker=worker,

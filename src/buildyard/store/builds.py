@@ -14,6 +14,7 @@ from buildyard.domain.ids import (
     ProjectId,
     RevisionId,
     Uid,
+    UserId,
 )
 from buildyard.domain.states import Cause, Phase, Result
 from buildyard.store import counters, events
@@ -83,6 +84,7 @@ _BUILD = (
     builds.c.started_at,
     builds.c.finished_at,
     builds.c.row_version,
+    builds.c.first_job,
 )
 _REVISION = (
     revisions.c.id,
@@ -133,6 +135,7 @@ MOVE = Statement(
         restarts=given("restarts"),
         started_at=given("started_at"),
         finished_at=given("finished_at"),
+        first_job=given("first_job"),
         row_version=builds.c.row_version + 1,
     )
 )
@@ -182,6 +185,7 @@ def _build(row: Row) -> Build:
         started_at=row[22],
         finished_at=row[23],
         row_version=row[24],
+        first_job=row[25],
     )
 
 
@@ -290,7 +294,14 @@ async def add_revision(
 
 
 async def add_evaluation(
-    tx: Transaction, project: ProjectId, *, kind: str, reason: str, submitter: str, revision: RevisionId | None
+    tx: Transaction,
+    project: ProjectId,
+    pipeline: PipelineId,
+    *,
+    kind: str,
+    reason: str,
+    submitter: str,
+    revision: RevisionId | None,
 ) -> EvaluationId:
     """Note one firing of a trigger that plans one build."""
     (key,) = await tx.allocate("evaluations")
@@ -298,6 +309,7 @@ async def add_evaluation(
         ADD_EVALUATION,
         id=key,
         project=project,
+        pipeline=pipeline,
         kind=kind,
         reason=reason,
         submitter=submitter,
@@ -325,6 +337,7 @@ async def add(
     jobs: int,
     note: str,
     rebuild_of: BuildId | None,
+    submitter: UserId | None,
 ) -> Build:
     """Make a queued build of `jobs` jobs."""
     (key,) = await tx.allocate("builds")
@@ -336,6 +349,7 @@ async def add(
         pipeline_version=version,
         evaluation=evaluation,
         revision=revision,
+        first_job=None,
         number=number,
         name=name,
         priority=priority,
@@ -361,6 +375,8 @@ async def add(
         version=version,
         evaluation=evaluation,
         revision=revision,
+        submitter=submitter,
+        first_job=None,
         number=number,
         name=name,
         system="",
@@ -411,6 +427,7 @@ async def save(tx: Transaction, before: Build, after: Build) -> Build:
         restarts=after.restarts,
         started_at=after.started_at,
         finished_at=after.finished_at,
+        first_job=after.first_job,
     )
     if after.state.phase is not before.state.phase:
         kind = after.state.phase.name.lower()

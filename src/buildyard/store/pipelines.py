@@ -79,10 +79,10 @@ NEXT_NUMBER = Statement(
     .values(next_number=pipelines.c.next_number + 1)
     .returning(pipelines.c.next_number)
 )
-NEXT_ATTEMPT_NUMBERS = Statement(
+NEXT_ATTEMPT_NUMBER = Statement(
     update(pipelines)
     .where(pipelines.c.id == given("key"))
-    .values(next_attempt_number=pipelines.c.next_attempt_number + given("count"))
+    .values(next_attempt_number=pipelines.c.next_attempt_number + 1)
     .returning(pipelines.c.next_attempt_number)
 )
 VERSION_BY_HASH = Statement(
@@ -206,11 +206,11 @@ async def next_number(tx: Transaction, pipeline: PipelineId) -> int:
     return int(row[0]) - 1
 
 
-async def next_attempt_numbers(tx: Transaction, pipeline: PipelineId, count: int) -> range:
-    """Take `count` numbers for attempts that start now, from 1, counted per pipeline."""
-    row = await tx.fetch_one(NEXT_ATTEMPT_NUMBERS, key=pipeline, count=count)
+async def next_attempt_number(tx: Transaction, pipeline: PipelineId) -> int:
+    """Take the number for an attempt that starts now, from 1, counted per pipeline."""
+    row = await tx.fetch_one(NEXT_ATTEMPT_NUMBER, key=pipeline)
     assert row is not None
-    return range(int(row[0]) - count, int(row[0]))
+    return int(row[0]) - 1
 
 
 async def find_version(tx: Transaction, pipeline: PipelineId, digest: bytes) -> PipelineVersionId | None:

@@ -56,8 +56,9 @@ def _uid() -> Column[str]:
     return Column("uid", Text, nullable=False, unique=True)
 
 
-def _to(name: str, target: str, *, optional: bool = False) -> Column[int]:
-    return Column(name, Integer, ForeignKey(f"{target}.id", ondelete="CASCADE"), nullable=optional)
+def _to(name: str, target: str, *, optional: bool = False, gone: str = "CASCADE") -> Column[int]:
+    """A reference; `gone` says what deleting the target does to this row."""
+    return Column(name, Integer, ForeignKey(f"{target}.id", ondelete=gone), nullable=optional)
 
 
 def _state() -> tuple[Column[int], Column[int], Column[str], Column[str]]:
@@ -138,9 +139,24 @@ memberships = Table(
     _to("project", "projects", optional=True),
     _integer("role"),
     _moment("created_at"),
-    UniqueConstraint("user", "account", "project"),
     Index("ix_memberships_account", "account"),
     Index("ix_memberships_project", "project"),
+    Index(
+        "uq_memberships_user_account",
+        "user",
+        "account",
+        unique=True,
+        sqlite_where=text("project IS NULL"),
+        postgresql_where=text("project IS NULL"),
+    ),
+    Index(
+        "uq_memberships_user_project",
+        "user",
+        "project",
+        unique=True,
+        sqlite_where=text("account IS NULL"),
+        postgresql_where=text("account IS NULL"),
+    ),
     sqlite_autoincrement=True,
 )
 
@@ -175,7 +191,7 @@ pipelines = Table(
     _integer("shares", 1),
     _integer("next_number", 1),
     _integer("next_attempt_number", 1),
-    _to("latest_version", "pipeline_versions", optional=True),
+    _to("latest_version", "pipeline_versions", optional=True, gone="SET NULL"),
     _moment("created_at"),
     _moment("updated_at"),
     UniqueConstraint("project", "slug"),
@@ -264,6 +280,7 @@ evaluations = Table(
     metadata,
     _id(),
     _to("project", "projects"),
+    _to("pipeline", "pipelines", optional=True),
     _text("kind", None),
     _text("reason"),
     _text("submitter"),
@@ -272,6 +289,7 @@ evaluations = Table(
     _moment("created_at"),
     _moment("finished_at", optional=True),
     Index("ix_evaluations_project_id", "project", "id"),
+    Index("ix_evaluations_pipeline_id", "pipeline", "id"),
     sqlite_autoincrement=True,
 )
 
@@ -292,9 +310,11 @@ builds = Table(
     _uid(),
     _to("project", "projects"),
     _to("pipeline", "pipelines"),
-    _to("version", "pipeline_versions"),
-    _to("evaluation", "evaluations"),
-    _to("revision", "revisions", optional=True),
+    _to("version", "pipeline_versions", gone="RESTRICT"),
+    _to("evaluation", "evaluations", gone="RESTRICT"),
+    _to("revision", "revisions", optional=True, gone="RESTRICT"),
+    _to("submitter", "users", optional=True, gone="SET NULL"),
+    Column("first_job", Integer, nullable=True),
     _integer("number"),
     _text("name"),
     _text("system"),
@@ -305,7 +325,7 @@ builds = Table(
     _integer("jobs_left"),
     _integer("cancel_requested", 0),
     _text("note"),
-    _to("rebuild_of", "builds", optional=True),
+    _to("rebuild_of", "builds", optional=True, gone="SET NULL"),
     _integer("restarts", 0),
     _integer("keep", 0),
     _moment("created_at"),
@@ -316,6 +336,8 @@ builds = Table(
     Index("ix_builds_pipeline_name_id", "pipeline", "name", "id"),
     Index("ix_builds_evaluation", "evaluation"),
     Index("ix_builds_rebuild_of", "rebuild_of"),
+    Index("ix_builds_revision", "revision"),
+    Index("ix_builds_submitter_id", "submitter", "id"),
     Index("ix_builds_unfinished", "id", sqlite_where=UNFINISHED, postgresql_where=UNFINISHED),
     sqlite_autoincrement=True,
 )
@@ -471,9 +493,11 @@ attempts = Table(
     metadata,
     _id(),
     _to("job", "jobs"),
+    _to("build", "builds"),
+    _to("pipeline", "pipelines"),
     _integer("number"),
-    _integer("pipeline_number"),
-    _to("worker", "workers"),
+    Column("pipeline_number", Integer, nullable=True),
+    _to("worker", "workers", gone="RESTRICT"),
     _text("session"),
     Column("token_hash", LargeBinary, nullable=False),
     _moment("leased_until"),
@@ -484,6 +508,8 @@ attempts = Table(
     _moment("finished_at", optional=True),
     _integer("row_version"),
     UniqueConstraint("job", "number"),
+    UniqueConstraint("pipeline", "pipeline_number"),
+    Index("ix_attempts_build", "build"),
     Index("ix_attempts_lease", "leased_until", sqlite_where=UNFINISHED, postgresql_where=UNFINISHED),
     Index("ix_attempts_worker", "worker", sqlite_where=UNFINISHED, postgresql_where=UNFINISHED),
     Index("ix_attempts_worker_id", "worker", "id"),

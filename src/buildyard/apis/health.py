@@ -1,0 +1,69 @@
+"""`/health`, `/ready`, `/live` and `/metrics`."""
+
+import msgspec
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from buildyard.domain.access import SYSTEM
+from buildyard.engine.engine import Engine
+from buildyard.engine.health import Numbers, check_health, read_numbers
+from buildyard.version import VERSION
+
+
+class HealthRoutes:
+    """The handlers, with the engine they ask."""
+
+    def __init__(self, engine: Engine, registry: CollectorRegistry) -> None:
+        self._engine = engine
+        self._registry = registry
+        self._queued = Gauge("buildyard_queued_jobs", "Jobs that wait for a worker", registry=registry)
+        self._workers = Gauge("buildyard_workers_connected", "Workers heard of lately", registry=registry)
+        self._slots = Gauge("buildyard_worker_slots", "Places of connected workers", registry=registry)
+        self._builds = Gauge("buildyard_builds", "Builds since the beginning, by state", ("state",), registry=registry)
+
+    async def health(self, _request: Request) -> Response:
+        """Whether the server and its parts are well: 200, or 503 with what is wrong."""
+        found = await check_health(self._engine, SYSTEM)
+        body = {
+            "status": "ok" if found.ok else "degraded",
+            "service": "buildyard",
+            "version": VERSION,
+            "checks": found.parts,
+        }
+        return _json(body, 200 if found.ok else 503)
+
+    async def live(self, _request: Request) -> Response:
+        """That the process answers at all."""
+        return _json({"status": "ok"}, 200)
+
+    async def metrics(self, _request: Request) -> Response:
+        """Prometheus text format."""
+        self._take(await self._engine.read(read_numbers, SYSTEM))
+        return Response(generate_latest(self._registry), headers={"content-type": CONTENT_TYPE_LATEST})
+
+    def _take(self, numbers: Numbers) -> None:
+        self._queued.set(numbers.queued)
+        self._workers.set(numbers.workers_connected)
+        self._slots.set(numbers.slots)
+        for state, count in numbers.builds.items():
+            self._builds.labels(state).set(count)
+
+
+def _json(body: object, status: int) -> Response:
+    return Response(msgspec.json.encode(body), status, media_type="application/json")
+
+
+def health_app(engine: Engine, registry: CollectorRegistry) -> Starlette:
+    """The sub-application for these four paths."""
+    routes = HealthRoutes(engine, registry)
+    return Starlette(
+        routes=[
+            Route("/health", routes.health),
+            Route("/ready", routes.health),
+            Route("/live", routes.live),
+            Route("/metrics", routes.metrics),
+        ]
+    )

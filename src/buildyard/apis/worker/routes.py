@@ -1,0 +1,120 @@
+"""Routes of the worker protocol; `buildyard.protocol` describes them."""
+
+from typing import TypeVar
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from buildyard.apis.http import MIB, body_of, client_of, range_of, stream_of
+from buildyard.apis.worker.errors import on_engine_error, on_http_error
+from buildyard.domain.access import SYSTEM, Actor
+from buildyard.domain.errors import EngineError, Invalid, NotFound
+from buildyard.domain.ids import Sha256
+from buildyard.engine import claiming, files, identity, progress
+from buildyard.engine.engine import Engine, system_clock
+from buildyard.engine.sign_in import PasswordGate, authenticate
+from buildyard.protocol import BlobStored, Claim, FindCache, Heartbeat, Hello, Report
+
+M = TypeVar("M")
+BODY_LIMIT = 32 * MIB
+
+
+async def _decoded(request: Request, kind: type[M]) -> M:
+    try:
+        return msgspec.msgpack.decode(await body_of(request, BODY_LIMIT), type=kind)
+    except (msgspec.DecodeError, msgspec.ValidationError) as exc:
+        raise Invalid(f"not a {kind.__name__}: {exc}") from exc
+
+
+def _answer(message: msgspec.Struct) -> Response:
+    return Response(msgspec.msgpack.encode(message), media_type="application/msgpack")
+
+
+class WorkerRoutes:
+    """The handlers, with the engine they work on."""
+
+    def __init__(self, engine: Engine, gate: PasswordGate) -> None:
+        self._engine = engine
+        self._gate = gate
+
+    async def _actor(self, request: Request) -> Actor:
+        ip, agent = client_of(request)
+        return await authenticate(self._engine, self._gate, request.headers.get("authorization"), ip=ip, agent=agent)
+
+    async def hello(self, request: Request) -> Response:
+        """A worker (re)connects."""
+        actor = await self._actor(request)
+        message = await _decoded(request, Hello)
+        labels = await self._engine.read(identity.fixed_labels, actor, request.headers.get("authorization", ""))
+        return _answer(
+            await claiming.hello(self._engine, actor, message, address=actor.ip, now=system_clock(), labels=labels)
+        )
+
+    async def claim(self, request: Request) -> Response:
+        """Long poll for jobs."""
+        actor = await self._actor(request)
+        return _answer(await claiming.claim(self._engine, actor, await _decoded(request, Claim)))
+
+    async def heartbeat(self, request: Request) -> Response:
+        """Renew leases."""
+        actor = await self._actor(request)
+        return _answer(await claiming.heartbeat(self._engine, actor, await _decoded(request, Heartbeat)))
+
+    async def report(self, request: Request) -> Response:
+        """Progress of attempts."""
+        actor = await self._actor(request)
+        return _answer(await progress.report(self._engine, actor, await _decoded(request, Report)))
+
+    async def find_cache(self, request: Request) -> Response:
+        """Which blob to restore."""
+        actor = await self._actor(request)
+        return _answer(await self._engine.run(files.find_cache, actor, await _decoded(request, FindCache)))
+
+    async def get_blob(self, request: Request) -> Response:
+        """The bytes of a blob, or only its length."""
+        actor = await self._actor(request)
+        sha256 = Sha256(request.path_params["sha256"])
+        if not await self._engine.read(files.knows_blob, actor, sha256):
+            raise NotFound("blob not found")
+        size = await self._engine.blobs.size(sha256)
+        if request.method == "HEAD":
+            return Response(headers={"content-length": str(size)}, media_type="application/octet-stream")
+        part = range_of(request.headers.get("range"), size)
+        start, stop = (part.start, part.stop) if part else (0, size)
+        headers = {"content-length": str(stop - start)}
+        if part:
+            headers["content-range"] = part.content_range
+        return StreamingResponse(
+            self._engine.blobs.read(sha256, start, stop),
+            206 if part else 200,
+            headers,
+            media_type="application/octet-stream",
+        )
+
+    async def put_blob(self, request: Request) -> Response:
+        """Store bytes."""
+        actor = await self._actor(request)
+        await self._engine.read(files.knows_blob, actor, Sha256(""))
+        info = await files.store_blob(self._engine, SYSTEM, stream_of(request))
+        return _answer(BlobStored(sha256=info.sha256, size=info.size))
+
+
+def worker_app(engine: Engine, gate: PasswordGate) -> Starlette:
+    """The sub-application for `/worker/v1`."""
+    routes = WorkerRoutes(engine, gate)
+    return Starlette(
+        routes=[
+            Route("/worker/v1/hello", routes.hello, methods=["POST"]),
+            Route("/worker/v1/claim", routes.claim, methods=["POST"]),
+            Route("/worker/v1/heartbeat", routes.heartbeat, methods=["POST"]),
+            Route("/worker/v1/report", routes.report, methods=["POST"]),
+            Route("/worker/v1/caches/find", routes.find_cache, methods=["POST"]),
+            Route("/worker/v1/blobs/{sha256:str}", routes.get_blob, methods=["GET"]),
+            Route("/worker/v1/blobs", routes.put_blob, methods=["PUT"]),
+        ],
+        exception_handlers={EngineError: on_engine_error, HTTPException: on_http_error},
+    )
