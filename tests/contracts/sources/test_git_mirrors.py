@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -261,7 +262,8 @@ async def test_killing_workers_at_any_moment_never_spoils_the_mirror(
         assert killed.stdout is not None
         for _line in range(number + 1):
             await killed.stdout.readline()
-        killed.kill()
+        with suppress(ProcessLookupError):
+            killed.kill()
         await killed.communicate()
         commit = hello.commit(f"more{number}")
 
