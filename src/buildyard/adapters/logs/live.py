@@ -7,7 +7,7 @@ last record.
 
 import os
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from buildyard.adapters.files import Handle, open_handle
 from buildyard.adapters.logs.cache import Cache
@@ -17,6 +17,7 @@ from buildyard.domain.errors import Unavailable
 from buildyard.ports import Chunk, LogState
 
 _MOST_RECORDS = 1024
+_FIRST_RECORDS = 8
 
 BlockCache = Cache[tuple[object, int], Block]
 """Blocks that were read, by the reader's own key and the number of the first record or segment."""
@@ -91,6 +92,13 @@ class Live:
         start = number * RECORD.size
         return Record._make(RECORD.unpack(self._index.read(start, start + RECORD.size)))
 
+    def _records_from(self, first: int) -> Iterator[Record]:
+        """The records from one on: a few are read at first, since few long ones fill a block, then many."""
+        count = _FIRST_RECORDS
+        while batch := unpack(self.records(first, count)):
+            yield from batch
+            first, count = first + len(batch), _MOST_RECORDS
+
     def _block(self, first: int) -> Block:
         """At most 64 KiB from record `first` on; full ones are shared by all who read here."""
         known = self._blocks.get((self._key, first))
@@ -98,10 +106,10 @@ class Live:
             return known
         found: list[Record] = []
         start = stop = self._record(first).offset
-        for record in unpack(self.records(first, _MOST_RECORDS)):
+        for record in self._records_from(first):
             if record.offset != stop:
                 raise Unavailable(f"the index of a live log is damaged at byte {stop}")
-            if found and record.stop - start > PIECE:
+            if found and (record.stop - start > PIECE or len(found) == _MOST_RECORDS):
                 break
             found.append(record)
             stop = record.stop
