@@ -1,0 +1,1 @@
+"""HTTP clients: the transport, and what workers and the command line say over it."""

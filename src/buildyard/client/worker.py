@@ -1,0 +1,134 @@
+"""The worker protocol from the worker's side: one method for each call of `buildyard.protocol`."""
+
+from collections.abc import AsyncGenerator
+from typing import TypeVar
+
+import msgspec
+
+from buildyard.client.http import HttpClient, Stream
+from buildyard.domain.errors import (
+    Conflict,
+    EngineError,
+    Forbidden,
+    Invalid,
+    LimitReached,
+    NotFound,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+)
+from buildyard.protocol import (
+    Beat,
+    BlobStored,
+    CacheFound,
+    Claim,
+    Claimed,
+    Failure,
+    FindCache,
+    Heartbeat,
+    Hello,
+    Message,
+    Report,
+    Reported,
+    Welcome,
+)
+
+BASE = "/worker/v1"
+CALL_S = 20.0
+"""How long an ordinary call may take; a claim has as long again as it asks to wait."""
+
+_ERRORS: dict[int, type[EngineError]] = {
+    400: Invalid,
+    401: Unauthenticated,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    413: TooLarge,
+    422: Invalid,
+    426: Invalid,
+    429: LimitReached,
+    507: LimitReached,
+}
+_MSGPACK = {"Content-Type": "application/msgpack"}
+_BYTES = {"Content-Type": "application/octet-stream"}
+
+Answer = TypeVar("Answer", bound=Message)
+
+
+class WorkerClient:
+    """Talks to one server for one worker.
+
+    Raises Unavailable if no answer or a broken one comes, and for 5xx; else the error that the status stands for,
+    with the server's words: Invalid (400, 422; 426 for a refused protocol version), Unauthenticated, Forbidden,
+    NotFound, Conflict (409: the session is not known, say hello), TooLarge, LimitReached (429, 507).
+    """
+
+    def __init__(self, url: str, token: str) -> None:
+        self._http = HttpClient(url, {"Authorization": f"Bearer {token}", "User-Agent": "buildyard-worker"})
+
+    async def close(self) -> None:
+        """Close the kept connections."""
+        await self._http.close()
+
+    async def hello(self, hello: Hello) -> Welcome:
+        """Introduce the worker."""
+        return await self._call("hello", hello, Welcome)
+
+    async def claim(self, claim: Claim) -> Claimed:
+        """Wait for jobs and wishes; answers within `claim.wait_s` and a little."""
+        return await self._call("claim", claim, Claimed, timeout=claim.wait_s + CALL_S)
+
+    async def heartbeat(self, heartbeat: Heartbeat, *, timeout: float = CALL_S) -> Beat:
+        """Renew leases."""
+        return await self._call("heartbeat", heartbeat, Beat, timeout=timeout)
+
+    async def report(self, report: Report) -> Reported:
+        """Tell what happened."""
+        return await self._call("report", report, Reported)
+
+    async def find_cache(self, wanted: FindCache) -> CacheFound:
+        """Which blob to restore."""
+        return await self._call("caches/find", wanted, CacheFound)
+
+    async def has_blob(self, sha256: str) -> bool:
+        """Whether the server holds a blob."""
+        status, data = await self._http.call("HEAD", f"{BASE}/blobs/{sha256}", timeout=CALL_S)
+        if status in (200, 404):
+            return status == 200
+        raise _error(status, data)
+
+    async def read_blob(self, sha256: str) -> AsyncGenerator[bytes]:
+        """A blob's bytes as they come; whether they are the right ones is for the caller to check."""
+        async with self._http.open("GET", f"{BASE}/blobs/{sha256}") as reply:
+            if reply.status != 200:
+                raise _error(reply.status, await reply.read())
+            async for piece in reply.pieces():
+                yield piece
+
+    async def put_blob(self, data: bytes | Stream, *, size: int | None = None) -> BlobStored:
+        """Store bytes; `data` may be begun again; `size` is their number, if it is known."""
+        async with self._http.open("PUT", f"{BASE}/blobs", data, size=size, headers=_BYTES) as reply:
+            return _decode(reply.status, await reply.read(), BlobStored)
+
+    async def _call(self, path: str, message: Message, answer: type[Answer], *, timeout: float = CALL_S) -> Answer:
+        body = msgspec.msgpack.encode(message)
+        status, data = await self._http.call("POST", f"{BASE}/{path}", body, headers=_MSGPACK, timeout=timeout)
+        return _decode(status, data, answer)
+
+
+def _decode(status: int, data: bytes, answer: type[Answer]) -> Answer:
+    if not 200 <= status < 300:
+        raise _error(status, data)
+    try:
+        return msgspec.msgpack.decode(data, type=answer)
+    except (msgspec.DecodeError, ValueError) as exc:
+        raise Unavailable(f"the server's answer is not understood: {exc}") from exc
+
+
+def _error(status: int, data: bytes) -> EngineError:
+    """What an answer other than 2xx stands for; without the server's words if a proxy answered."""
+    try:
+        words = msgspec.msgpack.decode(data, type=Failure).error
+    except (msgspec.DecodeError, ValueError):
+        words = f"the server answered {status}"
+    return _ERRORS.get(status, Unavailable if status >= 500 else Invalid)(words)

@@ -1,0 +1,227 @@
+"""Runs one attempt from its grant to its end: workspace, setup, steps, outputs, caches."""
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import structlog
+
+from buildyard.domain.errors import EngineError
+from buildyard.domain.specs import StepSpec
+from buildyard.domain.states import Cause, Result
+from buildyard.ports import Executor, Exit, Workspace, WorkspaceRequest
+from buildyard.protocol import JobGrant, Started, StepGrant
+from buildyard.worker.bench import Bench
+from buildyard.worker.caches import Wanted, save_caches
+from buildyard.worker.environment import step_command
+from buildyard.worker.held import Ending, HeldAttempt
+from buildyard.worker.outputs import keep_outputs
+from buildyard.worker.placing import place_script, remove_script
+from buildyard.worker.setup import failed, introduce, lay_in
+from buildyard.worker.step_log import StepLog
+
+log = structlog.get_logger()
+
+_SUCCESS = Ending(result=Result.SUCCESS)
+
+
+@dataclass(slots=True)
+class _Room:
+    """What an attempt has opened so far."""
+
+    workspace: Workspace | None = None
+    caches: list[Wanted] = field(default_factory=list)
+
+
+async def run_attempt(bench: Bench, held: HeldAttempt) -> None:
+    """Carry an attempt out, tell its end, clean up. Stopping it (see HeldAttempt.stop) cancels this task.
+
+    When the end is told, nothing that the attempt started runs any more; only files are left to be removed.
+    """
+    limits = held.grant.spec.limits
+    over = Ending(result=Result.TIMEOUT, cause=Cause.WALL, detail=f"wall time limit of {limits.wall_s} s reached")
+    timer = asyncio.get_running_loop().call_later(limits.wall_s, held.stop, over)
+    room = _Room()
+    held.reel.add(Started(attempt=held.grant.attempt, token=""))
+    try:
+        held.finish(await _ending(bench, held, room))
+    finally:
+        timer.cancel()
+        if room.workspace is not None:
+            await _close(room.workspace, held)
+
+
+async def _ending(bench: Bench, held: HeldAttempt, room: _Room) -> Ending:
+    """How the attempt ended, whatever happened."""
+    try:
+        return await _set_up(bench, held, room) or await _run_steps(bench, held, room)
+    except asyncio.CancelledError:
+        if held.stopped is None:
+            raise
+        _take_back_cancelling()
+        return held.stopped
+    except Exception as exc:
+        log.exception("attempt_failed", attempt=held.grant.attempt)
+        return Ending(
+            result=Result.ERROR, cause=Cause.EXECUTOR, detail=f"the worker failed: {type(exc).__name__}: {exc}"
+        )
+
+
+def _take_back_cancelling() -> None:
+    """The wish to cancel was heard; the task goes on to tell the end and to clean up."""
+    task = asyncio.current_task()
+    assert task is not None
+    task.uncancel()
+
+
+async def _set_up(bench: Bench, held: HeldAttempt, room: _Room) -> Ending | None:
+    """Step 0; the ending if it did not go well."""
+    step = StepLog(held, held.grant.steps[0])
+    try:
+        ending = await _open(bench, held, room, step)
+        if ending is None and room.workspace is not None:
+            ending = await lay_in(bench, held, room.workspace, step, room.caches)
+    except asyncio.CancelledError:
+        _tell_stop(held, step)
+        raise
+    if ending is not None:
+        step.say(ending.detail)
+    step.finish(ending or _SUCCESS)
+    return ending
+
+
+async def _open(bench: Bench, held: HeldAttempt, room: _Room, step: StepLog) -> Ending | None:
+    name = held.grant.spec.require.executor or bench.config.executor
+    executor = bench.executors.get(name)
+    if executor is None:
+        offered = ", ".join(sorted(bench.executors))
+        detail = f"this worker has no executor {name} (it has {offered})"
+        return Ending(result=Result.ERROR, cause=Cause.UNSUPPORTED, detail=detail)
+    introduce(bench, held, executor, step)
+    try:
+        room.workspace = await _open_whole(executor, _request(bench, held.grant))
+    except EngineError as exc:
+        return failed(exc, Cause.EXECUTOR)
+    return None
+
+
+async def _open_whole(executor: Executor, request: WorkspaceRequest) -> Workspace:
+    """Open a workspace; if that is cancelled meanwhile, close it, for nobody else will."""
+    opening = asyncio.ensure_future(executor.open(request))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        with suppress(EngineError):
+            await (await opening).close()
+        raise
+
+
+def _request(bench: Bench, grant: JobGrant) -> WorkspaceRequest:
+    key = f"{grant.attempt}-{bench.session[:8]}"
+    return WorkspaceRequest(
+        key=key,
+        marker=key,
+        image=grant.image_url or grant.spec.image,
+        limits=grant.spec.limits,
+        network=grant.spec.network,
+        trusted=grant.trusted,
+    )
+
+
+async def _run_steps(bench: Bench, held: HeldAttempt, room: _Room) -> Ending:
+    """The steps in order, up to the first that fails; outputs and caches are told of in the last one's log."""
+    assert room.workspace is not None
+    rows = {row.number: row for row in held.grant.steps}
+    specs = held.grant.spec.steps
+    for number, spec in enumerate(specs, 1):
+        step = StepLog(held, rows[number])
+        ended = await _run_step(bench, held, room.workspace, spec, step)
+        if ended.result is not Result.SUCCESS:
+            step.finish(ended)
+            return _as_ending(ended, rows[number])
+        if number < len(specs):
+            step.finish(ended)
+            continue
+        try:
+            return await _keep(bench, held, room, step)
+        except asyncio.CancelledError:
+            if held.stopped is not None:
+                step.say(held.stopped.detail)
+            raise
+        finally:
+            step.finish(ended)
+    return _SUCCESS
+
+
+async def _run_step(bench: Bench, held: HeldAttempt, workspace: Workspace, spec: StepSpec, step: StepLog) -> Exit:
+    """One command; if it is stopped, its end is told here."""
+    step.start()
+    script = ""
+    try:
+        script = place_script(workspace.folder, spec.run)
+        command = step_command(bench.config, held.grant, spec, f"{workspace.inside}/{script}", workspace.inside)
+        running = asyncio.ensure_future(workspace.run(command, step.write))
+        ended = await _until_stopped(workspace, running)
+    except asyncio.CancelledError:
+        _tell_stop(held, step)
+        raise
+    except (EngineError, OSError) as exc:
+        ending = failed(exc, Cause.EXECUTOR)
+        ended = Exit(status=126, result=ending.result, cause=ending.cause, detail=ending.detail)
+    finally:
+        if script:
+            remove_script(workspace.folder, script)
+    if ended.detail:
+        step.say(ended.detail)
+    return ended
+
+
+async def _until_stopped(workspace: Workspace, running: asyncio.Future[Exit]) -> Exit:
+    """The command's end; when this is cancelled, its end after it was killed."""
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        while not running.done():
+            await workspace.kill()
+            await asyncio.wait({running}, timeout=0.05)
+        if running.exception() is not None:
+            log.warning("kill_failed", error=str(running.exception()))
+        raise
+
+
+def _tell_stop(held: HeldAttempt, step: StepLog) -> None:
+    """What stopped the attempt is the end of the step that it met."""
+    if held.stopped is not None:
+        step.say(held.stopped.detail)
+        step.finish(held.stopped)
+
+
+async def _keep(bench: Bench, held: HeldAttempt, room: _Room, step: StepLog) -> Ending:
+    """After success: outputs, then caches. What goes wrong with outputs is the attempt's end."""
+    assert room.workspace is not None
+    folder = room.workspace.folder
+    outputs = await keep_outputs(bench, held, folder, step) if held.grant.spec.outputs else ()
+    if isinstance(outputs, Ending):
+        step.say(outputs.detail)
+        return outputs
+    caches = await save_caches(bench, folder, step, room.caches)
+    return Ending(result=Result.SUCCESS, outputs=outputs, caches=tuple(caches))
+
+
+def _as_ending(ended: Exit, step: StepGrant) -> Ending:
+    detail = ended.detail or f"step {step.name} ended with status {ended.status}"
+    return Ending(result=ended.result, cause=ended.cause, detail=detail)
+
+
+async def _close(workspace: Workspace, held: HeldAttempt) -> None:
+    """Remove the workspace, also when a late wish to stop arrives."""
+    closing = asyncio.ensure_future(workspace.close())
+    while not closing.done():
+        try:
+            await asyncio.wait({closing})
+        except asyncio.CancelledError:
+            if held.stopped is None:
+                await asyncio.wait({closing})
+                raise
+    if closing.exception() is not None:
+        log.error("workspace_not_removed", attempt=held.grant.attempt, error=str(closing.exception()))

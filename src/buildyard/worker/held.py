@@ -1,0 +1,80 @@
+"""An attempt in a worker's hands: what it is, what it still has to tell, and how it is stopped."""
+
+import asyncio
+from dataclasses import dataclass
+
+from buildyard.domain.states import Cause, Result
+from buildyard.protocol import Finished, Held, JobGrant, OutputFile, SavedCache
+from buildyard.worker.reel import Reel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How an attempt ends: `detail` is for people; outputs and caches have been stored."""
+
+    result: Result
+    cause: Cause = Cause.NONE
+    detail: str = ""
+    outputs: tuple[OutputFile, ...] = ()
+    caches: tuple[SavedCache, ...] = ()
+
+
+CANCELLED = Ending(result=Result.CANCELLED, detail="cancelled on the server")
+INTERRUPTED = Ending(result=Result.CANCELLED, cause=Cause.INTERRUPTED, detail="the worker was stopped")
+DROPPED = Ending(result=Result.ERROR, cause=Cause.LOST, detail="the server gave the job to another worker")
+
+
+class HeldAttempt:
+    """From the grant until the server has taken the attempt's end, or said that it is not this worker's any more.
+
+    The first wish to stop wins; it cancels the attempt's task, which kills what runs and reports the wished ending.
+    """
+
+    def __init__(self, grant: JobGrant, reel: Reel) -> None:
+        self.grant = grant
+        self.reel = reel
+        self.task: asyncio.Task[None] | None = None
+        self.stopped: Ending | None = None
+        self.log_left = grant.spec.limits.log_bytes
+        self._ended = False
+        reel.failed = self._fail
+
+    @property
+    def held(self) -> Held:
+        """What heartbeats say of it."""
+        return Held(attempt=self.grant.attempt, token=self.reel.token)
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether the end was told."""
+        return self._ended
+
+    def stop(self, ending: Ending) -> None:
+        """Wish the attempt to end so; too late once its end was told."""
+        if self.stopped is None and not self._ended:
+            self.stopped = ending
+            if self.task is not None:
+                self.task.cancel()
+
+    def drop(self) -> None:
+        """Kill the attempt and tell nothing more about it."""
+        self.reel.close()
+        self.stop(DROPPED)
+
+    def finish(self, ending: Ending) -> None:
+        """Tell the end."""
+        self._ended = True
+        self.reel.add(
+            Finished(
+                attempt=self.grant.attempt,
+                token="",
+                result=ending.result,
+                cause=ending.cause,
+                detail=ending.detail,
+                outputs=list(ending.outputs),
+                caches=list(ending.caches),
+            )
+        )
+
+    def _fail(self, detail: str) -> None:
+        self.stop(Ending(result=Result.ERROR, cause=Cause.STORAGE, detail=detail))
