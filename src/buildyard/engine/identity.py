@@ -230,3 +230,12 @@ async def fixed_labels(tx: Transaction, _actor: Actor, authorization: str) -> tu
     """The labels that a worker's token fixes; none if the worker may choose them."""
     found = await identity.find_token(tx, token_digest(authorization.partition(" ")[2].strip()))
     return found[0].labels if found else ()
+
+
+async def is_valid_token(tx: Transaction, actor: Actor, secret: str) -> bool:
+    """Whether a token still stands for somebody."""
+    try:
+        await actor_of_token(tx, actor, secret)
+    except Unauthenticated:
+        return False
+    return True

@@ -1,0 +1,185 @@
+"""Makes servers: the database, the stores, the engine and the application that answers on one port."""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+from starlette.types import ASGIApp
+
+from buildyard.adapters.blobs.local import LocalBlobStore
+from buildyard.adapters.blobs.objects import ObjectBlobStore
+from buildyard.adapters.bus.memory import MemoryBus
+from buildyard.adapters.bus.postgres import PostgresBus
+from buildyard.adapters.logs.local import LocalLogStore
+from buildyard.adapters.logs.objects import S3LogStore
+from buildyard.adapters.object_store import connect_s3
+from buildyard.apis.dispatch import Dispatcher, Mount
+from buildyard.apis.health import health_app
+from buildyard.apis.observe import Observer
+from buildyard.apis.worker.routes import worker_app
+from buildyard.domain.access import SYSTEM
+from buildyard.engine import identity
+from buildyard.engine.engine import Database, Engine, Policy, fresh_uid, system_clock
+from buildyard.engine.loops import keep_time
+from buildyard.engine.sign_in import PasswordGate
+from buildyard.engine.usage import UsageBook
+from buildyard.ports import BlobStore, EventBus, LogStore
+from buildyard.settings import BadSettings, Settings
+from buildyard.store.postgres import PostgresDatabase
+from buildyard.store.schema import upgrade
+from buildyard.store.sqlite import SqliteDatabase
+
+SQLITE = "sqlite:///"
+S3_OPTIONS = frozenset({"endpoint", "region", "access_key_id", "secret_access_key"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstSteps:
+    """What a start made: the administrator's password if it was made now, and the tokens of this machine's own parts."""
+
+    admin_password: str
+    operator_token: str
+    worker_token: str
+
+
+class Wakers:
+    """Publishes wake-ups after commits, without anyone waiting for them."""
+
+    def __init__(self, bus: EventBus) -> None:
+        self._bus = bus
+        self._tasks: set[asyncio.Future[None]] = set()
+
+    def wake(self, topics: set[str]) -> None:
+        """Publish soon."""
+        task = asyncio.ensure_future(self._bus.publish(sorted(topics)))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+@contextlib.asynccontextmanager
+async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
+    """The engine of these settings, its schema up to date, its clockwork running; all of it closed at the end."""
+    async with contextlib.AsyncExitStack() as stack:
+        await upgrade(settings.database_url)
+        bus = await _open_bus(settings, stack)
+        database = await _open_database(settings, Wakers(bus), stack)
+        logs, blobs = await _open_stores(settings, stack)
+        engine = Engine(
+            database=database,
+            logs=logs,
+            blobs=blobs,
+            bus=bus,
+            policy=policy_of(settings),
+            usage=UsageBook(),
+            stored_in=str(settings.data),
+        )
+        clockwork = asyncio.create_task(keep_time(engine))
+        stack.push_async_callback(_end, clockwork)
+        yield engine
+
+
+def policy_of(settings: Settings) -> Policy:
+    """The limits and choices that use-cases are given."""
+    return Policy(
+        public_url=settings.public_url,
+        allow_local_sources=settings.sources.allow_local,
+        queue_limit=settings.limits.queued_jobs,
+        cache_bytes=settings.caches.total_bytes,
+        upload_bytes=max(settings.limits.upload_bytes, settings.limits.blob_bytes),
+        low_disk_bytes=settings.limits.free_disk_bytes,
+        event_retention_seconds=settings.retention.event_hours * 3600.0,
+    )
+
+
+async def _open_database(settings: Settings, wakers: Wakers, stack: contextlib.AsyncExitStack) -> Database:
+    url = settings.database_url
+    database: Database
+    if url.startswith(SQLITE):
+        path = Path(url.removeprefix(SQLITE))
+        database = SqliteDatabase(path, clock=system_clock, fresh_uid=fresh_uid, wake=wakers.wake)
+    else:
+        database = PostgresDatabase(url, clock=system_clock, fresh_uid=fresh_uid, wake=wakers.wake)
+    await database.open()
+    stack.push_async_callback(database.close)
+    return database
+
+
+async def _open_bus(settings: Settings, stack: contextlib.AsyncExitStack) -> EventBus:
+    if settings.database_url.startswith(SQLITE):
+        return MemoryBus()
+    bus = PostgresBus(settings.database_url)
+    await bus.open()
+    stack.push_async_callback(bus.close)
+    return bus
+
+
+async def _open_stores(settings: Settings, stack: contextlib.AsyncExitStack) -> tuple[LogStore, BlobStore]:
+    """Logs and blobs: both in the data folder, or both in one bucket below the prefix of `blobs.url`."""
+    logs: LocalLogStore | S3LogStore
+    blobs: LocalBlobStore | ObjectBlobStore
+    if settings.blobs.url:
+        bucket, _, prefix = settings.blobs.url.removeprefix("s3://").partition("/")
+        prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        unknown = set(settings.blobs.options) - S3_OPTIONS
+        if unknown or not settings.blobs.url.startswith("s3://"):
+            raise BadSettings(f"blobs.url is s3://BUCKET/PREFIX, its options are {', '.join(sorted(S3_OPTIONS))}")
+        options = {"access_key_id": "", "secret_access_key": "", **settings.blobs.options}
+        store = connect_s3(bucket, **options)
+        logs = S3LogStore(settings.data / "logs", store, prefix=f"{prefix}logs/")
+        blobs = ObjectBlobStore(store, settings.data / "incoming", prefix=f"{prefix}blobs/")
+    else:
+        logs = LocalLogStore(settings.data / "logs")
+        blobs = LocalBlobStore(settings.data / "blobs")
+    stack.push_async_callback(logs.close)
+    await blobs.open()
+    return logs, blobs
+
+
+async def _end(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def first_steps(engine: Engine, settings: Settings) -> FirstSteps:
+    """Make sure of the administrator and of the tokens for the command line and the worker of this machine.
+
+    A password is made, and given back, only when the administrator is made and the settings name none.
+    """
+    given = settings.server.admin_password.reveal()
+    password = given or secrets.token_urlsafe(12)
+    made = await engine.run(
+        identity.ensure_administrator, SYSTEM, await asyncio.to_thread(identity.hash_password, password)
+    )
+    return FirstSteps(
+        admin_password=password if made and not given else "",
+        operator_token=await _own_token(engine, settings.operator_token, "operator", ("*",)),
+        worker_token=await _own_token(engine, settings.data / "worker.token", "embedded worker", ("runner",)),
+    )
+
+
+async def _own_token(engine: Engine, path: Path, name: str, scopes: tuple[str, ...]) -> str:
+    """The token in a file of the data folder; made anew (mode 0600) if there is none or it no longer counts."""
+    if path.exists():
+        token = path.read_text().strip()
+        if await engine.read(identity.is_valid_token, SYSTEM, token):
+            return token
+    made = await engine.run(identity.create_token, SYSTEM, "admin", scopes, name=name)
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(f"{made.secret}\n")
+    return made.secret
+
+
+def server_app(engine: Engine, settings: Settings) -> ASGIApp:
+    """The application of the whole server: every API at its own paths."""
+    registry = CollectorRegistry()
+    gate = PasswordGate()
+    health = health_app(engine, registry)
+    mounts = [Mount("/worker/v1", "worker", worker_app(engine, gate))]
+    mounts += [Mount(path, "health", health) for path in ("/health", "/ready", "/live", "/metrics")]
+    return Observer(Dispatcher(mounts, fallback=health), registry)
