@@ -74,11 +74,16 @@ class Welcome(Message, frozen=True, kw_only=True):
 
 
 class Claim(Message, frozen=True, kw_only=True):
-    """Ask for up to `free` jobs, waiting up to `wait_s` seconds. `have` are all attempts received so far and not yet reported finished."""
+    """Ask for up to `free` jobs, waiting up to `wait_s` seconds.
+
+    `have` are all attempts received so far and not yet reported finished; `cancelling` those of
+    them whose cancel wish has arrived, so that it does not end the wait again.
+    """
 
     session: str
     free: int
     have: list[int]
+    cancelling: list[int] = []
     wait_s: float = 30.0
 
 

@@ -39,7 +39,7 @@ S3_OPTIONS = frozenset({"endpoint", "region", "access_key_id", "secret_access_ke
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirstSteps:
-    """What a start made: the administrator's password if it was made now, and the tokens of this machine's own parts."""
+    """What a start made: the administrator's password, if made just now, and the tokens of this machine's own parts."""
 
     admin_password: str
     operator_token: str
@@ -89,6 +89,7 @@ def policy_of(settings: Settings) -> Policy:
         allow_local_sources=settings.sources.allow_local,
         queue_limit=settings.limits.queued_jobs,
         cache_bytes=settings.caches.total_bytes,
+        project_cache_bytes=settings.caches.project_bytes,
         upload_bytes=max(settings.limits.upload_bytes, settings.limits.blob_bytes),
         low_disk_bytes=settings.limits.free_disk_bytes,
         event_retention_seconds=settings.retention.event_hours * 3600.0,
@@ -164,15 +165,27 @@ async def first_steps(engine: Engine, settings: Settings) -> FirstSteps:
 
 async def _own_token(engine: Engine, path: Path, name: str, scopes: tuple[str, ...]) -> str:
     """The token in a file of the data folder; made anew (mode 0600) if there is none or it no longer counts."""
-    if path.exists():
-        token = path.read_text().strip()
-        if await engine.read(identity.is_valid_token, SYSTEM, token):
+    token = await asyncio.to_thread(_read, path)
+    if token:
+        is_valid = await engine.read(identity.is_valid_token, SYSTEM, token)
+        if is_valid:
             return token
     made = await engine.run(identity.create_token, SYSTEM, "admin", scopes, name=name)
+    await asyncio.to_thread(_write, path, made.secret)
+    return made.secret
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
+def _write(path: Path, token: str) -> None:
     path.unlink(missing_ok=True)
     path.touch(mode=0o600)
-    path.write_text(f"{made.secret}\n")
-    return made.secret
+    path.write_text(f"{token}\n")
 
 
 def server_app(engine: Engine, settings: Settings) -> ASGIApp:

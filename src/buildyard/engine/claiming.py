@@ -38,10 +38,10 @@ async def hello(
 async def claim(engine: Engine, actor: Actor, message: Claim) -> Claimed:
     """Give jobs at once if there are any, else wait for some, for a cancel wish, or for the time to pass.
 
-    A cancel wish for an attempt that `have` lists ends the wait.
+    A cancel wish that the worker does not know of ends the wait.
     """
     deadline = time.monotonic() + min(max(message.wait_s, 0.0), LONGEST_WAIT)
-    told: set[AttemptId] = set()
+    told = {AttemptId(key) for key in message.cancelling}
     async with engine.bus.subscribe("work") as work:
         while True:
             jobs = await _claim_once(engine, actor, message)

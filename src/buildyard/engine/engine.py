@@ -1,12 +1,14 @@
 """The engine: runs use-cases in transactions, and holds the stores beside the database."""
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from buildyard.domain.access import Actor
+from buildyard.domain.errors import LimitReached
 from buildyard.domain.ids import Moment
 from buildyard.engine.usage import UsageBook
 from buildyard.ports import BlobStore, EventBus, LogStore
@@ -28,6 +30,7 @@ class Policy:
     allow_local_sources: bool = False
     queue_limit: int = 200_000
     cache_bytes: int = 20 * 1024**3
+    project_cache_bytes: int = 4 * 1024**3
     lease_seconds: float = 30.0
     heartbeat_seconds: float = 5.0
     blob_grace_seconds: float = 3600.0
@@ -47,6 +50,11 @@ class Engine:
     policy: Policy
     usage: UsageBook
     stored_in: str = ""
+
+    def require_space(self) -> None:
+        """Raise LimitReached if the disk is too full to take new work."""
+        if self.stored_in and shutil.disk_usage(self.stored_in).free < self.policy.low_disk_bytes:
+            raise LimitReached("the server's disk is nearly full: no new work is taken until there is room")
 
     async def run(self, use_case: UseCase[P, T], actor: Actor, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a use-case in a transaction; it may be run again after a conflict. Durable when this returns."""

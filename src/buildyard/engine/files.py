@@ -1,10 +1,9 @@
 """Bytes that come and go: uploads into the blob store, caches to restore, logs to read."""
 
-import shutil
 from collections.abc import AsyncIterable
 
 from buildyard.domain.access import Actor, Permission, require_global
-from buildyard.domain.errors import LimitReached, NotFound, Stale, Unavailable
+from buildyard.domain.errors import NotFound, Stale, Unavailable
 from buildyard.domain.ids import AttemptId, Sha256
 from buildyard.domain.states import Phase
 from buildyard.engine.engine import Engine
@@ -17,8 +16,7 @@ from buildyard.store.transactions import Transaction
 
 async def store_blob(engine: Engine, actor: Actor, data: AsyncIterable[bytes]) -> BlobInfo:
     """Store a stream, and note it, so that it stays for the grace time and longer if something refers to it."""
-    if engine.stored_in and shutil.disk_usage(engine.stored_in).free < engine.policy.low_disk_bytes:
-        raise LimitReached("the server's disk is nearly full: nothing more can be uploaded")
+    engine.require_space()
     info = await engine.blobs.put(data, limit=engine.policy.upload_bytes)
     await engine.run(touch_blob, actor, info)
     try:

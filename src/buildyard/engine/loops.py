@@ -11,7 +11,7 @@ import structlog
 
 from buildyard.domain.access import SYSTEM, Actor
 from buildyard.domain.errors import EngineError
-from buildyard.domain.ids import SECOND, AttemptId, LogId, Moment, Sha256
+from buildyard.domain.ids import SECOND, AttemptId, LogId, Moment, ProjectId, Sha256
 from buildyard.engine import leasing, progress
 from buildyard.engine.engine import Engine
 from buildyard.store import events, kept, workers
@@ -80,21 +80,35 @@ async def drop_old_events(tx: Transaction, _actor: Actor, *, keep: float) -> int
 
 
 async def evict_caches(engine: Engine) -> int:
-    """Drop the caches used longest ago until all fit into the limit, or while the disk is nearly full."""
+    """Drop the caches used longest ago until each project's and all fit into their limits, or the disk has room."""
+    policy = engine.policy
     short = _is_low(engine)
-    return await engine.run(drop_caches, SYSTEM, limit=engine.policy.cache_bytes, short=short)
+    return await engine.run(
+        drop_caches, SYSTEM, limit=policy.cache_bytes, project_limit=policy.project_cache_bytes, short=short
+    )
 
 
-async def drop_caches(tx: Transaction, _actor: Actor, *, limit: int, short: bool) -> int:
-    """Forget caches beyond `limit` bytes in all, or a round of the oldest where disk space is `short`."""
-    total = await kept.cache_bytes(tx)
+async def drop_caches(tx: Transaction, _actor: Actor, *, limit: int, project_limit: int, short: bool) -> int:
+    """Forget caches beyond the limits (bytes), or a round of the oldest where disk space is `short`."""
     dropped = 0
-    for cache in await kept.oldest_caches(tx, ROUND):
-        if total <= limit and not short:
+    for project, total in await kept.projects_over(tx, project_limit):
+        dropped += await _drop_oldest(tx, total - project_limit, project)
+    excess = await kept.cache_bytes(tx) - limit
+    if short:
+        return dropped + await _drop_oldest(tx, None, None)
+    return dropped + (await _drop_oldest(tx, excess, None) if excess > 0 else 0)
+
+
+async def _drop_oldest(tx: Transaction, excess: int | None, project: ProjectId | None) -> int:
+    """Drop a round of the oldest, until `excess` bytes are gone."""
+    dropped = 0
+    for cache in await kept.oldest_caches(tx, ROUND, project):
+        if excess is not None and excess <= 0:
             break
         await kept.drop_cache(tx, cache)
-        total -= cache.size
         dropped += 1
+        if excess is not None:
+            excess -= cache.size
     return dropped
 
 

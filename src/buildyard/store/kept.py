@@ -130,6 +130,14 @@ SAVE_CACHE = Statement(
 )
 TOUCH_CACHE = Statement(update(caches).where(caches.c.id == given("key")).values(used_at=given("at")))
 CACHE_TOTAL = Statement(select(func.coalesce(func.sum(caches.c.size), 0)))
+PROJECT_TOTALS = Statement(
+    select(caches.c.project, func.sum(caches.c.size))
+    .group_by(caches.c.project)
+    .having(func.sum(caches.c.size) > given("limit"))
+)
+OLDEST_OF_PROJECT = Statement(
+    select(*_CACHE).where(caches.c.project == given("within")).order_by(caches.c.used_at).limit(given("most"))
+)
 OLDEST_CACHES = Statement(select(*_CACHE).order_by(caches.c.used_at).limit(given("most")))
 DROP_CACHE = Statement(delete(caches).where(caches.c.id == given("key"), caches.c.sha256 == given("digest")))
 
@@ -300,8 +308,15 @@ async def cache_bytes(tx: Transaction) -> int:
     return int(row[0])
 
 
-async def oldest_caches(tx: Transaction, count: int) -> list[Cache]:
-    """The entries that were used longest ago."""
+async def projects_over(tx: Transaction, limit: int) -> list[tuple[ProjectId, int]]:
+    """Projects whose caches hold more than `limit` bytes, and how many."""
+    return [(ProjectId(project), int(total)) for project, total in await tx.fetch(PROJECT_TOTALS, limit=limit)]
+
+
+async def oldest_caches(tx: Transaction, count: int, project: ProjectId | None = None) -> list[Cache]:
+    """The entries of a project, or of all, that were used longest ago."""
+    if project is not None:
+        return [_cache(row) for row in await tx.fetch(OLDEST_OF_PROJECT, within=project, most=count)]
     return [_cache(row) for row in await tx.fetch(OLDEST_CACHES, most=count)]
 
 

@@ -1,5 +1,6 @@
 """Routes of the worker protocol; `buildyard.protocol` describes them."""
 
+import asyncio
 from typing import TypeVar
 
 import msgspec
@@ -30,6 +31,12 @@ async def _decoded(request: Request, kind: type[M]) -> M:
         raise Invalid(f"not a {kind.__name__}: {exc}") from exc
 
 
+async def _hung_up(request: Request) -> None:
+    """Wait until the client has closed its connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
 def _answer(message: msgspec.Struct) -> Response:
     return Response(msgspec.msgpack.encode(message), media_type="application/msgpack")
 
@@ -55,9 +62,17 @@ class WorkerRoutes:
         )
 
     async def claim(self, request: Request) -> Response:
-        """Long poll for jobs."""
+        """Long poll for jobs; a worker that hangs up is not given any."""
         actor = await self._actor(request)
-        return _answer(await claiming.claim(self._engine, actor, await _decoded(request, Claim)))
+        message = await _decoded(request, Claim)
+        work = asyncio.ensure_future(claiming.claim(self._engine, actor, message))
+        gone = asyncio.ensure_future(_hung_up(request))
+        try:
+            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+            return _answer(work.result()) if work.done() else Response(status_code=499)
+        finally:
+            gone.cancel()
+            work.cancel()
 
     async def heartbeat(self, request: Request) -> Response:
         """Renew leases."""
