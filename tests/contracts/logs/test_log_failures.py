@@ -129,7 +129,10 @@ async def test_records_whose_bytes_are_missing_do_not_count(tmp_path: Path, lost
 
     size = 4 * ((20 - lost) // 4)
     assert await logs.state(LOG) == LogState(size, 1, sealed=False)
-    assert await logs.append(LOG, size, [chunk(b"on\n")]) == LogState(size + 3, 1, sealed=False)
+    assert await logs.append(LOG, size, [chunk(b"x" * 99 + b"\n")]) == LogState(size + 100, 1, sealed=False)
+    await logs.close()
+    logs = LocalLogStore(tmp_path)
+    assert await logs.state(LOG) == LogState(size + 100, 1, sealed=False)
     await logs.close()
 
 

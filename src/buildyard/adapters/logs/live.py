@@ -8,6 +8,7 @@ last record.
 import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from buildyard.adapters.files import Handle, open_handle
 from buildyard.adapters.logs.cache import Cache
@@ -61,15 +62,24 @@ class Live:
     def append(self, added: Sequence[Chunk]) -> None:
         """Write pieces (see `index.pieces`) at the end; raises OSError if not all of it could be written."""
         if not self._clean:
-            os.ftruncate(self._data.fd, self.end.size)
-            os.ftruncate(self._index.fd, self.count * RECORD.size)
+            self._cut()
             self._clean = True
         records, end = index(self.end, added)
         data = added[0].data if len(added) == 1 else b"".join(piece.data for piece in added)
-        self._data.write(data, self.end.size)
-        self._index.write(records, self.count * RECORD.size)
+        try:
+            self._data.write(data, self.end.size)
+            self._index.write(records, self.count * RECORD.size)
+        except OSError:
+            with suppress(OSError):
+                self._cut()
+            raise
         self.count += len(records) // RECORD.size
         self.end = end
+
+    def _cut(self) -> None:
+        """Remove what is in the files beyond what counts."""
+        os.ftruncate(self._index.fd, self.count * RECORD.size)
+        os.ftruncate(self._data.fd, self.end.size)
 
     async def at_byte(self, offset: int) -> Block:
         """A block that starts with the record holding the byte; `offset` is below the size."""
