@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from buildyard.settings import BadSettings, Settings, read_settings
+from buildyard.settings import BadSettings, Settings, as_variables, read_settings
 from buildyard.settings.reading import setting_keys
 from buildyard.settings.reference import settings_reference
 
@@ -150,6 +150,24 @@ def test_every_setting_is_in_the_reference_with_a_variable_of_its_own() -> None:
 
     assert len(set(variables)) == len(variables)
     assert all(f"`{variable}`" in page for variable in variables)
+
+
+def test_settings_can_be_handed_to_another_process_as_variables(tmp_path: Path) -> None:
+    settings = read_settings(
+        {
+            "BUILDYARD_DATA": str(tmp_path),
+            "BUILDYARD_WORKER_LABELS": "a,b",
+            "BUILDYARD_ALLOW_LOCAL_SOURCES": "on",
+            "BUILDYARD_ADMIN_PASSWORD": "hunter2",
+            "BUILDYARD_DRAIN_SECONDS": "2.5",
+        }
+    )
+
+    variables = as_variables(settings, "worker", "sources")
+    again = read_settings(variables)
+
+    assert (again.data, again.worker, again.sources) == (settings.data, settings.worker, settings.sources)
+    assert "hunter2" not in variables.values()
 
 
 def test_settings_can_be_made_without_reading_anything() -> None:

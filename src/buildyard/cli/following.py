@@ -1,9 +1,10 @@
 """Follows a build while it runs: its tree as it changes, and the logs of its jobs."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import suppress
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from buildyard.cli.output import PASSED, word_of
 from buildyard.client.messages import Attempt, Job, Step, Tree
@@ -39,6 +40,7 @@ class Display(Protocol):
 async def follow_build(client: NativeClient, build: str, display: Display, logs: Logs) -> Tree:
     """Show a build until it is finished; the answer is its last state."""
     printed: set[int] = set()
+    turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
     async with asyncio.TaskGroup() as tails:
         tree = await client.tree(build)
         while True:
@@ -46,11 +48,17 @@ async def follow_build(client: NativeClient, build: str, display: Display, logs:
             for job, step in _to_print(tree, logs):
                 if step.log is not None and step.log not in printed:
                     printed.add(step.log)
-                    tails.create_task(_print_log(client, job, step, display, logs))
+                    tails.create_task(_in_turn(turns[job.uid], _print_log(client, job, step, display, logs)))
             if tree.build.phase == "finished":
                 return tree
             seen = tree.seen
             tree = await patiently(lambda seen=seen: client.tree(build, seen=seen), display)  # type: ignore[misc] # a default binds the loop's value
+
+
+async def _in_turn(turn: asyncio.Lock, printing: Coroutine[Any, Any, None]) -> None:
+    """One log of a job after the other."""
+    async with turn:
+        await printing
 
 
 def _to_print(tree: Tree, logs: Logs) -> list[tuple[Job, Step]]:

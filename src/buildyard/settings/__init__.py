@@ -3,7 +3,18 @@
 A variable wins over the file.
 """
 
-from buildyard.settings.model import Secret, Settings, is_loopback, url_of
-from buildyard.settings.reading import BadSettings, process_environment, read_settings
+from buildyard.settings.model import ExecutorName, Secret, Settings, is_loopback, url_of
+from buildyard.settings.reading import CONFIG_VARIABLE, BadSettings, as_variables, process_environment, read_settings
 
-__all__ = ["BadSettings", "Secret", "Settings", "is_loopback", "process_environment", "read_settings", "url_of"]
+__all__ = [
+    "CONFIG_VARIABLE",
+    "BadSettings",
+    "ExecutorName",
+    "Secret",
+    "Settings",
+    "as_variables",
+    "is_loopback",
+    "process_environment",
+    "read_settings",
+    "url_of",
+]

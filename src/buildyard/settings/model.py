@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 
+ExecutorName = Literal["auto", "process", "sandbox", "dummy"]
+
 
 @dataclass(frozen=True, slots=True)
 class Secret:
@@ -133,7 +135,7 @@ class Worker:
         "BUILDYARD_WORKERS",
         shown="number of CPUs",
     )
-    executor: Literal["auto", "process", "sandbox", "dummy"] = setting(
+    executor: ExecutorName = setting(
         "auto", "How jobs run. `auto` takes the strongest one that works here.", "BUILDYARD_EXECUTOR"
     )
     name: str = setting(
@@ -150,8 +152,14 @@ class Worker:
     )
     separate_user: bool = setting(
         True,
-        "Run the embedded worker under a user id of its own when the server is root and that user can run Buildyard.",
+        "Where the server is root and jobs run by `process`: run the embedded worker, and so the jobs, under a user id "
+        "of its own, if that user can run Buildyard.",
         "BUILDYARD_WORKER_SEPARATE_USER",
+    )
+    search_path: str = setting(
+        "",
+        "`PATH` of jobs. Empty: the usual folders of a system (`/usr/local/bin`, `/usr/bin`, …).",
+        "BUILDYARD_WORKER_SEARCH_PATH",
     )
     pass_environment: tuple[str, ...] = setting(
         (
@@ -183,12 +191,6 @@ class Worker:
 class Sandbox:
     """The executor `sandbox`."""
 
-    network: Literal["auto", "isolated", "host", "none"] = setting(
-        "auto",
-        "Network of jobs that do not ask for another. `isolated`: a user-mode one without the host's loopback. `auto`: "
-        "isolated where it works, else the host's with a warning.",
-        "BUILDYARD_SANDBOX_NETWORK",
-    )
     read_only_paths: tuple[str, ...] = setting(
         (), "Further files and folders of the host that jobs may read.", "BUILDYARD_SANDBOX_READ_ONLY_PATHS"
     )
@@ -224,8 +226,8 @@ class Blobs:
     )
     options: dict[str, str] = setting(
         dict,
-        "Options of the S3 client, as obstore names them (`endpoint`, `region`, `access_key_id`, `secret_access_key`, "
-        "`virtual_hosted_style_request`, …). In the variable: `name=value,name=value`.",
+        "Options of the S3 client: `endpoint`, `region`, `access_key_id`, `secret_access_key`. "
+        "In the variable: `name=value,name=value`.",
         "BUILDYARD_BLOBS_OPTIONS",
     )
 

@@ -67,6 +67,31 @@ def _build(values: Mapping[str, Any], environment: Mapping[str, str]) -> Setting
     )
 
 
+def as_variables(settings: Settings, *parts: str) -> dict[str, str]:
+    """The variables that give another process these settings: the data folder and the named parts of them."""
+    found = {}
+    for key, (setting, _) in setting_keys().items():
+        part, _, name = key.rpartition(".")
+        if part in parts or key == "data":
+            value = getattr(getattr(settings, part), name) if part else getattr(settings, name)
+            found[setting.metadata["variable"]] = _as_text(value)
+    return found
+
+
+def _as_text(value: Any) -> str:
+    match value:
+        case Secret():
+            return value.reveal()
+        case tuple():
+            return ",".join(value)
+        case dict():
+            return ",".join(f"{name}={item}" for name, item in value.items())
+        case bool():
+            return "1" if value else "0"
+        case _:
+            return str(value)
+
+
 def _passing(environment: Mapping[str, str], patterns: tuple[str, ...]) -> dict[str, str]:
     return {
         name: value for name, value in environment.items() if any(fnmatchcase(name, pattern) for pattern in patterns)

@@ -1,0 +1,163 @@
+"""Routes of `/-/api/v1`: builds, logs, artifacts and uploads."""
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from buildyard.apis.http import stream_of, user_bytes
+from buildyard.apis.native import access, mapping
+from buildyard.apis.native.auth import actor_of
+from buildyard.apis.native.errors import on_engine_error, on_http_error
+from buildyard.apis.native.schemas import decoded, number, whole
+from buildyard.client import messages
+from buildyard.client.native import BASE, SEALED_HEADER
+from buildyard.domain.access import Actor, Permission
+from buildyard.domain.errors import EngineError, Forbidden, NotFound, Unauthenticated
+from buildyard.domain.ids import LogId, Sha256
+from buildyard.engine import builds, watching, workflows
+from buildyard.engine.engine import Engine
+from buildyard.engine.files import store_blob
+from buildyard.engine.projects import find_project
+from buildyard.engine.sign_in import PasswordGate
+
+if TYPE_CHECKING:
+    from buildyard.store.builds import BuildView
+
+MOST_ARTIFACTS = 10_000
+
+
+def answer(message: msgspec.Struct, status: int = 200) -> Response:
+    """A message as JSON, not to be kept by anybody."""
+    return Response(msgspec.json.encode(message), status, {"cache-control": "no-store"}, media_type="application/json")
+
+
+class BuildRoutes:
+    """The handlers, with the engine they work on."""
+
+    def __init__(self, engine: Engine, gate: PasswordGate) -> None:
+        self._engine = engine
+        self._gate = gate
+
+    async def _actor(self, request: Request) -> Actor:
+        return await actor_of(request, self._engine, self._gate)
+
+    async def put_upload(self, request: Request) -> Response:
+        """Keep a packed folder for the submission that follows."""
+        actor = _may_run(await self._actor(request))
+        info = await store_blob(self._engine, actor, stream_of(request))
+        return answer(messages.Folder(sha256=info.sha256, size=info.size), 201)
+
+    async def post_build(self, request: Request) -> Response:
+        """Build a workflow."""
+        actor = await self._actor(request)
+        submission = await decoded(request, messages.Submission)
+        view = await workflows.submit_workflow(self._engine, actor, mapping.handed_in(submission))
+        return answer(mapping.build(view), 201)
+
+    async def list_builds(self, request: Request) -> Response:
+        """The newest builds, of a project or of all."""
+        actor = await self._actor(request)
+        limit = whole(request, "limit", 20, low=1, high=1000)
+        offset = whole(request, "offset", 0, low=0, high=2**31 - 1)
+        slug = request.query_params.get("project", "")
+        if not slug:
+            views = await self._engine.read(builds.list_all_builds, actor, limit=limit, offset=offset)
+        else:
+            views = await self._builds_of(actor, slug, limit, offset)
+        return answer(messages.Builds(builds=[mapping.build(view) for view in views]))
+
+    async def _builds_of(self, actor: Actor, slug: str, limit: int, offset: int) -> "list[BuildView]":
+        project = await self._engine.read(find_project, actor, slug)
+        if project is None:
+            raise NotFound(f"project {slug} not found")
+        views, _ = await self._engine.read(builds.list_builds, actor, project.uid, limit=limit, offset=offset)
+        return views
+
+    async def get_build(self, request: Request) -> Response:
+        """A build with its jobs; with `seen` and `wait`, once it is another than the one seen."""
+        actor = await self._actor(request)
+        seen = request.query_params.get("seen", "")
+        wait = number(request, "wait", 0, low=0, high=3600)
+        found = await watching.watch_tree(
+            self._engine, actor, request.path_params["build"], lambda tree: mapping.tree(tree).seen != seen, wait
+        )
+        return answer(mapping.tree(found))
+
+    async def cancel_build(self, request: Request) -> Response:
+        """Ask for a stop."""
+        actor = await self._actor(request)
+        reason = (await decoded(request, messages.Reason)).reason
+        found = await watching.find_build(self._engine, actor, request.path_params["build"])
+        view = await self._engine.run(builds.cancel_build, actor, found.build.uid, reason=reason)
+        return answer(mapping.build(view))
+
+    async def retry_build(self, request: Request) -> Response:
+        """Build the same once more."""
+        actor = await self._actor(request)
+        reason = (await decoded(request, messages.Reason)).reason
+        found = await watching.find_build(self._engine, actor, request.path_params["build"])
+        view = await self._engine.run(
+            builds.rebuild_build, actor, found.build.uid, reason=reason, queue_limit=self._engine.policy.queue_limit
+        )
+        return answer(mapping.build(view), 201)
+
+    async def list_artifacts(self, request: Request) -> Response:
+        """What a build kept."""
+        actor = await self._actor(request)
+        found = await watching.find_build(self._engine, actor, request.path_params["build"])
+        pairs = await self._engine.read(builds.list_artifacts, actor, found.build.uid, limit=MOST_ARTIFACTS)
+        return answer(messages.Artifacts(artifacts=[mapping.artifact(artifact, job) for artifact, job in pairs]))
+
+    async def get_artifact(self, request: Request) -> Response:
+        """A kept file's bytes."""
+        actor = await self._actor(request)
+        artifact = await self._engine.read(builds.get_artifact, actor, request.path_params["artifact"])
+        pieces = self._engine.blobs.read(Sha256(artifact.sha256))
+        return user_bytes(pieces, size=artifact.size, filename=artifact.path.rpartition("/")[2])
+
+    async def get_log(self, request: Request) -> Response:
+        """A part of a log."""
+        actor = await self._actor(request)
+        part = await watching.read_log_part(
+            self._engine,
+            actor,
+            LogId(request.path_params["log"]),
+            whole(request, "start", 0, low=0, high=2**53),
+            number(request, "wait", 0, low=0, high=3600),
+        )
+        headers = {SEALED_HEADER: "true" if part.sealed else "false", "cache-control": "no-store"}
+        return Response(part.data, 200, headers, media_type="application/octet-stream")
+
+
+def _may_run(actor: Actor) -> Actor:
+    """Uploads belong to no project yet, so anyone who may run anything may send some."""
+    if actor.user is None and not actor.administrator:
+        raise Unauthenticated("sign in to upload")
+    if Permission.RUN not in actor.allowed:
+        raise Forbidden(f"{actor.name} may not run anything with this token")
+    return actor
+
+
+def native_app(engine: Engine, gate: PasswordGate) -> Starlette:
+    """The sub-application for `/-/api/v1`."""
+    routes = BuildRoutes(engine, gate)
+    return Starlette(
+        routes=[
+            Route(f"{BASE}/uploads", routes.put_upload, methods=["PUT"]),
+            Route(f"{BASE}/builds", routes.post_build, methods=["POST"]),
+            Route(f"{BASE}/builds", routes.list_builds, methods=["GET"]),
+            Route(f"{BASE}/builds/{{build}}", routes.get_build, methods=["GET"]),
+            Route(f"{BASE}/builds/{{build}}/cancel", routes.cancel_build, methods=["POST"]),
+            Route(f"{BASE}/builds/{{build}}/retry", routes.retry_build, methods=["POST"]),
+            Route(f"{BASE}/builds/{{build}}/artifacts", routes.list_artifacts, methods=["GET"]),
+            Route(f"{BASE}/artifacts/{{artifact}}", routes.get_artifact, methods=["GET"]),
+            Route(f"{BASE}/logs/{{log:int}}", routes.get_log, methods=["GET"]),
+            *access.access_routes(engine, gate),
+        ],
+        exception_handlers={EngineError: on_engine_error, HTTPException: on_http_error},
+    )

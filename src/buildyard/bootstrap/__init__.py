@@ -1,0 +1,1 @@
+"""Turns settings into objects; the only importer of adapters."""

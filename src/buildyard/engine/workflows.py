@@ -1,0 +1,73 @@
+"""Building a workflow that somebody hands in, in one go: project, pipeline, version and build."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from buildyard.domain.access import Actor
+from buildyard.domain.errors import Conflict
+from buildyard.domain.specs import FolderSource, Source
+from buildyard.domain.workflow import slug_of
+from buildyard.engine.builds import Submission, submit_build
+from buildyard.engine.engine import Engine
+from buildyard.engine.pipelines import define_pipeline
+from buildyard.engine.projects import create_project, find_project
+from buildyard.engine.workflow_files import Workflow, read_workflow
+from buildyard.store.builds import BuildView
+from buildyard.store.projects import Project
+
+DEFINED_BY = "run"
+"""Who defined the pipelines made here; other APIs leave them alone."""
+
+ADMINISTRATORS_ACCOUNT = "admin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandedIn:
+    """A workflow file, what it is to be called, and the folder to build; a folder wins over the file's source."""
+
+    text: bytes
+    project: str = ""
+    pipeline: str = ""
+    matrix: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    folder: FolderSource | None = None
+    message: str = ""
+    note: str = ""
+
+
+async def submit_workflow(engine: Engine, actor: Actor, wanted: HandedIn) -> BuildView:
+    """Make or update the pipeline and queue a build of it; a project not there yet is made in the actor's account."""
+    workflow = read_workflow(wanted.text, matrix=wanted.matrix, allow_local=engine.policy.allow_local_sources)
+    project = await _project(engine, actor, slug_of(wanted.project or workflow.name or "run"))
+    slug = slug_of(wanted.pipeline or workflow.name or "main")
+    pipeline, version = await engine.run(
+        define_pipeline, actor, project.uid, slug, workflow.spec, defined_by=DEFINED_BY, text=wanted.text.decode()
+    )
+    return await engine.run(
+        submit_build,
+        actor,
+        project.uid,
+        pipeline.uid,
+        Submission(
+            source=_source(wanted, workflow), version=version, message=wanted.message, note=wanted.note, reason="run"
+        ),
+        queue_limit=engine.policy.queue_limit,
+    )
+
+
+def _source(wanted: HandedIn, workflow: Workflow) -> Source | None:
+    return wanted.folder or workflow.source
+
+
+async def _project(engine: Engine, actor: Actor, slug: str) -> Project:
+    """The project of this slug; one that another request makes at the same moment is found after all."""
+    found = await engine.read(find_project, actor, slug)
+    if found is not None:
+        return found
+    account = actor.name if actor.user is not None else ADMINISTRATORS_ACCOUNT
+    try:
+        return await engine.run(create_project, actor, account, slug, make_account=True)
+    except Conflict:
+        found = await engine.read(find_project, actor, slug)
+        if found is None:
+            raise
+        return found
