@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from buildyard.domain.errors import Unavailable
+from buildyard.domain.errors import Conflict, Unavailable
 from buildyard.domain.ids import Moment
 from buildyard.store.pending import flush
 from buildyard.store.statements import Row, Statement, Value
@@ -15,7 +15,9 @@ T = TypeVar("T")
 Body = Callable[[Transaction], Coroutine[Any, Any, T]]
 
 TRIES = 4
-CONFLICTS = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+CONFLICTS = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.UniqueViolationError)
+"""After these a body is run again; it then sees what it clashed with."""
+CACHED_STATEMENTS = 1000
 LOST = (
     OSError,
     TimeoutError,
@@ -78,6 +80,9 @@ class PostgresDatabase:
                 min_size=2,
                 max_size=16,
                 command_timeout=60,
+                statement_cache_size=CACHED_STATEMENTS,
+                max_cached_statement_lifetime=0,
+                reset=_keep_as_it_is,
                 server_settings={"application_name": "buildyard"},
             )
         except (*LOST, asyncpg.PostgresError) as exc:
@@ -96,8 +101,10 @@ class PostgresDatabase:
                 tx, result = await self._once(body)
             except CONFLICTS as exc:
                 if attempt == TRIES - 1:
-                    raise Unavailable("the database was too busy; try again") from exc
+                    raise _given_up(exc) from exc
                 continue
+            except asyncpg.DataError:
+                raise
             except LOST as exc:
                 raise Unavailable(f"the database failed: {exc}") from exc
             for callback in tx.callbacks:
@@ -119,5 +126,17 @@ class PostgresDatabase:
         try:
             async with self._pool.acquire() as raw:
                 return await body(Transaction(PostgresConnection(raw), self._clock(), self._fresh_uid))
+        except asyncpg.DataError:
+            raise
         except LOST as exc:
             raise Unavailable(f"the database failed: {exc}") from exc
+
+
+async def _keep_as_it_is(_connection: Any) -> None:
+    """What is done to a connection that goes back to the pool: nothing, for bodies change nothing of its session."""
+
+
+def _given_up(exc: Exception) -> Exception:
+    if isinstance(exc, asyncpg.UniqueViolationError):
+        return Conflict("the same thing was made at the same moment")
+    return Unavailable("the database was too busy; try again")

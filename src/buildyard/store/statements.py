@@ -9,7 +9,9 @@ from typing import Any
 
 from sqlalchemy import BindParameter, Table, bindparam, insert
 from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects.postgresql.asyncpg import PGCompiler_asyncpg
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ClauseElement
@@ -18,8 +20,28 @@ Value = int | str | bytes | None
 Row = Sequence[Any]
 """A result row by position. Which types the columns have is known to the one decoder of each module."""
 
+
+def _with_constants(bindparam: BindParameter[Any], how: dict[str, Any]) -> dict[str, Any]:
+    """Have the construct's own values written as literals: an index `WHERE phase = 1` does not serve `phase = $2`."""
+    return how if bindparam.required else {**how, "literal_binds": True}
+
+
+class _SqliteCompiler(SQLiteCompiler):
+    def visit_bindparam(self, bindparam: BindParameter[Any], *rest: Any, **how: Any) -> Any:
+        visit: Any = super().visit_bindparam
+        return visit(bindparam, *rest, **_with_constants(bindparam, how))
+
+
+class _PostgresCompiler(PGCompiler_asyncpg):
+    def visit_bindparam(self, bindparam: BindParameter[Any], *rest: Any, **how: Any) -> Any:
+        visit: Any = super().visit_bindparam
+        return visit(bindparam, *rest, **_with_constants(bindparam, how))
+
+
 SQLITE = sqlite.dialect(paramstyle="named")
+SQLITE.statement_compiler = _SqliteCompiler
 POSTGRES = asyncpg_dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it unannotated
+POSTGRES.statement_compiler = _PostgresCompiler
 
 
 class Statement:
@@ -29,29 +51,27 @@ class Statement:
 
     def __init__(self, construct: Executable) -> None:
         self.construct = construct
-        self._sqlite: tuple[str, dict[str, Value]] | None = None
-        self._postgres: tuple[str, tuple[str, ...], dict[str, Value]] | None = None
+        self._sqlite: str | None = None
+        self._postgres: tuple[str, tuple[str, ...]] | None = None
 
     @property
-    def sqlite(self) -> tuple[str, dict[str, Value]]:
-        """The text with `:name` parameters, and the values of constants in the construct."""
+    def sqlite(self) -> str:
+        """The text with `:name` parameters."""
         if self._sqlite is None:
-            compiled = _compiled(self.construct, SQLITE)
-            self._sqlite = compiled.string, _constants(compiled)
+            self._sqlite = _compiled(self.construct, SQLITE).string
         return self._sqlite
 
     @property
-    def postgres(self) -> tuple[str, tuple[str, ...], dict[str, Value]]:
-        """The text with `$1` parameters, their names in order, and the values of constants."""
+    def postgres(self) -> tuple[str, tuple[str, ...]]:
+        """The text with `$1` parameters, and their names in order."""
         if self._postgres is None:
             compiled = _compiled(self.construct, POSTGRES)
-            self._postgres = compiled.string, tuple(compiled.positiontup or ()), _constants(compiled)
+            self._postgres = compiled.string, tuple(compiled.positiontup or ())
         return self._postgres
 
     def arguments(self, values: Mapping[str, Value]) -> tuple[Value, ...]:
         """The values in the order of PostgreSQL's parameters."""
-        _, names, constants = self.postgres
-        return tuple(values[name] if name in values else constants[name] for name in names)
+        return tuple([values[name] for name in self.postgres[1]])
 
 
 def _compiled(construct: Executable, dialect: Any) -> SQLCompiler:
@@ -61,14 +81,10 @@ def _compiled(construct: Executable, dialect: Any) -> SQLCompiler:
     return compiled
 
 
-def _constants(compiled: SQLCompiler) -> dict[str, Value]:
-    return {name: value for name, value in compiled.params.items() if value is not None}
-
-
 def insertion(table: Table, *skip: str) -> Statement:
     """An INSERT that takes every column of `table` by its name, except those in `skip`."""
     names = [column.name for column in table.columns if column.name not in skip]
-    return Statement(insert(table).values({name: bindparam(name) for name in names}))
+    return Statement(insert(table).inline().values({name: bindparam(name) for name in names}))
 
 
 def given(name: str) -> BindParameter[Any]:

@@ -17,6 +17,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
+from sqlalchemy.dialects.postgresql import TEXT
 
 metadata = MetaData(
     naming_convention={
@@ -26,6 +27,9 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+BYTEWISE = Text().with_variant(TEXT(collation="C"), "postgresql")
+"""Text that sorts by its bytes, as SQLite's does: the same answers on both databases, whatever the locale."""
 
 QUEUED = text("phase = 1")
 UNFINISHED = text("phase < 4")
@@ -49,16 +53,17 @@ def _big(name: str, default: int = 0) -> Column[int]:
 
 
 def _text(name: str, default: str | None = "") -> Column[str]:
-    return Column(name, Text, nullable=False, server_default=default)
+    return Column(name, BYTEWISE, nullable=False, server_default=default)
 
 
 def _uid() -> Column[str]:
-    return Column("uid", Text, nullable=False, unique=True)
+    return Column("uid", BYTEWISE, nullable=False, unique=True)
 
 
-def _to(name: str, target: str, *, optional: bool = False, gone: str = "CASCADE") -> Column[int]:
-    """A reference; `gone` says what deleting the target does to this row."""
-    return Column(name, Integer, ForeignKey(f"{target}.id", ondelete=gone), nullable=optional)
+def _to(name: str, target: str, *, optional: bool = False, gone: str = "CASCADE", later: bool = False) -> Column[int]:
+    """A reference; `gone` says what deleting the target does to this row; `later`: each table refers to the other."""
+    reference = ForeignKey(f"{target}.id", ondelete=gone, use_alter=later)
+    return Column(name, Integer, reference, nullable=optional)
 
 
 def _state() -> tuple[Column[int], Column[int], Column[str], Column[str]]:
@@ -78,10 +83,10 @@ users = Table(
     metadata,
     _id(),
     _uid(),
-    Column("username", Text, nullable=False, unique=True),
-    Column("email", Text, nullable=True, unique=True),
+    Column("username", BYTEWISE, nullable=False, unique=True),
+    Column("email", BYTEWISE, nullable=True, unique=True),
     _text("full_name"),
-    Column("password_hash", Text, nullable=True),
+    Column("password_hash", BYTEWISE, nullable=True),
     _integer("administrator", 0),
     _moment("created_at"),
     _moment("updated_at"),
@@ -94,7 +99,7 @@ accounts = Table(
     metadata,
     _id(),
     _uid(),
-    Column("name", Text, nullable=False, unique=True),
+    Column("name", BYTEWISE, nullable=False, unique=True),
     _to("user", "users", optional=True),
     _integer("shares", 1),
     _moment("created_at"),
@@ -107,7 +112,7 @@ projects = Table(
     metadata,
     _id(),
     _uid(),
-    Column("slug", Text, nullable=False, unique=True),
+    Column("slug", BYTEWISE, nullable=False, unique=True),
     _text("name", None),
     _to("account", "accounts"),
     _text("description"),
@@ -123,9 +128,9 @@ projects = Table(
 renames = Table(
     "renames",
     metadata,
-    Column("kind", Text, nullable=False),
+    Column("kind", BYTEWISE, nullable=False),
     Column("parent", Integer, nullable=False),
-    Column("old_slug", Text, nullable=False),
+    Column("old_slug", BYTEWISE, nullable=False),
     Column("target", Integer, nullable=False),
     PrimaryKeyConstraint("kind", "parent", "old_slug"),
 )
@@ -191,7 +196,7 @@ pipelines = Table(
     _integer("shares", 1),
     _integer("next_number", 1),
     _integer("next_attempt_number", 1),
-    _to("latest_version", "pipeline_versions", optional=True, gone="SET NULL"),
+    _to("latest_version", "pipeline_versions", optional=True, gone="SET NULL", later=True),
     _moment("created_at"),
     _moment("updated_at"),
     UniqueConstraint("project", "slug"),
@@ -216,7 +221,7 @@ requirements = Table(
     "requirements",
     metadata,
     _id(),
-    Column("key", Text, nullable=False, unique=True),
+    Column("key", BYTEWISE, nullable=False, unique=True),
     _moment("created_at"),
     sqlite_autoincrement=True,
 )
@@ -243,7 +248,7 @@ images = Table(
     metadata,
     _id(),
     _uid(),
-    Column("slug", Text, nullable=False, unique=True),
+    Column("slug", BYTEWISE, nullable=False, unique=True),
     _to("account", "accounts", optional=True),
     _text("url", None),
     _integer("public", 0),
@@ -264,8 +269,8 @@ revisions = Table(
     _text("codebase"),
     _text("message"),
     _text("author"),
-    Column("patch", Text, nullable=True),
-    Column("source_blob", Text, nullable=True),
+    Column("patch", BYTEWISE, nullable=True),
+    Column("source_blob", BYTEWISE, nullable=True),
     _big("source_size"),
     _moment("created_at"),
     Index("ix_revisions_repository_commit", "repository", "commit"),
@@ -375,7 +380,7 @@ build_access = Table(
     "build_access",
     metadata,
     _to("build", "builds"),
-    Column("grantee", Text, nullable=False),
+    Column("grantee", BYTEWISE, nullable=False),
     _integer("right"),
     PrimaryKeyConstraint("build", "grantee"),
 )
@@ -457,7 +462,7 @@ workers = Table(
     metadata,
     _id(),
     _uid(),
-    Column("name", Text, nullable=False, unique=True),
+    Column("name", BYTEWISE, nullable=False, unique=True),
     _text("session"),
     _text("state_id"),
     _text("labels"),
@@ -481,7 +486,7 @@ servers = Table(
     "servers",
     metadata,
     _id(),
-    Column("name", Text, nullable=False, unique=True),
+    Column("name", BYTEWISE, nullable=False, unique=True),
     _text("version"),
     _moment("started_at"),
     _moment("seen_at"),
@@ -566,7 +571,7 @@ usage = Table(
 blobs = Table(
     "blobs",
     metadata,
-    Column("sha256", Text, primary_key=True),
+    Column("sha256", BYTEWISE, primary_key=True),
     _big("size"),
     _integer("references", 0),
     _integer("doomed", 0),
@@ -589,7 +594,7 @@ artifacts = Table(
     _to("job", "jobs"),
     _to("attempt", "attempts"),
     _text("path", None),
-    Column("sha256", Text, ForeignKey("blobs.sha256"), nullable=False),
+    Column("sha256", BYTEWISE, ForeignKey("blobs.sha256"), nullable=False),
     _big("size"),
     _integer("mode"),
     _integer("link", 0),
@@ -610,7 +615,7 @@ caches = Table(
     _text("path", None),
     _text("key"),
     _integer("trusted", 1),
-    Column("sha256", Text, ForeignKey("blobs.sha256"), nullable=False),
+    Column("sha256", BYTEWISE, ForeignKey("blobs.sha256"), nullable=False),
     _big("size"),
     _moment("created_at"),
     _moment("used_at"),
@@ -664,9 +669,9 @@ audit = Table(
 counters = Table(
     "counters",
     metadata,
-    Column("kind", Text, nullable=False),
+    Column("kind", BYTEWISE, nullable=False),
     Column("owner", Integer, nullable=False),
-    Column("name", Text, nullable=False),
+    Column("name", BYTEWISE, nullable=False),
     _big("value"),
     PrimaryKeyConstraint("kind", "owner", "name"),
 )
@@ -674,6 +679,6 @@ counters = Table(
 settings = Table(
     "settings",
     metadata,
-    Column("name", Text, primary_key=True),
+    Column("name", BYTEWISE, primary_key=True),
     _text("value", None),
 )

@@ -1,0 +1,155 @@
+"""What is true of a database at any moment, whatever happened: kept numbers equal a count, states agree."""
+
+from collections import Counter, defaultdict
+
+from sqlalchemy import select
+
+from buildyard.domain.access import Actor
+from buildyard.domain.states import PASSED, Phase, Result
+from buildyard.store.statements import Statement
+from buildyard.store.tables import (
+    attempts,
+    builds,
+    counters,
+    evaluations,
+    events,
+    job_needs,
+    jobs,
+    lanes,
+    steps,
+)
+from buildyard.store.transactions import Transaction
+
+BUILDS = Statement(
+    select(
+        builds.c.id,
+        builds.c.project,
+        builds.c.pipeline,
+        builds.c.evaluation,
+        builds.c.number,
+        builds.c.phase,
+        builds.c.result,
+        builds.c.jobs_total,
+        builds.c.jobs_left,
+        builds.c.worst,
+    )
+)
+JOBS = Statement(
+    select(
+        jobs.c.id,
+        jobs.c.build,
+        jobs.c.lane,
+        jobs.c.phase,
+        jobs.c.result,
+        jobs.c.blockers,
+        jobs.c.allow_failure,
+        jobs.c.attempts,
+        jobs.c.lost,
+        jobs.c.queued_at,
+        jobs.c.finished_at,
+    )
+)
+NEEDS = Statement(select(job_needs.c.job, job_needs.c.need))
+LANES = Statement(select(lanes.c.id, lanes.c.queued))
+COUNTERS = Statement(select(counters.c.kind, counters.c.owner, counters.c.name, counters.c.value))
+EVALUATIONS = Statement(select(evaluations.c.id, evaluations.c.builds_left, evaluations.c.result))
+ATTEMPTS = Statement(
+    select(attempts.c.id, attempts.c.job, attempts.c.number, attempts.c.phase, attempts.c.lost, attempts.c.result)
+)
+STEPS = Statement(select(steps.c.id, steps.c.attempt, steps.c.phase))
+FINISHED_EVENTS = Statement(
+    select(events.c.entity, events.c.entity_id).where(
+        events.c.kind == "finished", events.c.entity.in_(("job", "build"))
+    )
+)
+
+
+async def check_invariants(tx: Transaction, _actor: Actor) -> None:
+    """Assert all of them; a use-case to `read`."""
+    await _check_builds(tx)
+    await _check_jobs(tx)
+    await _check_attempts(tx)
+    await _check_events(tx)
+
+
+async def _check_builds(tx: Transaction) -> None:
+    counted: Counter[tuple[str, int, str]] = Counter()
+    unfinished: Counter[int] = Counter()
+    ended: dict[int, list[Result]] = defaultdict(list)
+    total: Counter[int] = Counter()
+    for _, build, _, phase, result, _, allow_failure, *_ in await tx.fetch(JOBS):
+        total[build] += 1
+        unfinished[build] += phase != Phase.FINISHED
+        if result is not None:
+            allowed = allow_failure and result not in PASSED and result != Result.CANCELLED
+            ended[build].append(Result.WARNINGS if allowed else Result(result))
+    left: Counter[int] = Counter()
+    numbers: dict[int, list[int]] = defaultdict(list)
+    for key, project, pipeline, evaluation, number, phase, result, jobs_total, jobs_left, worst in await tx.fetch(
+        BUILDS
+    ):
+        assert jobs_total == total[key], f"build {key} has {total[key]} jobs, not {jobs_total}"
+        assert jobs_left == unfinished[key], f"build {key} has {unfinished[key]} jobs left, not {jobs_left}"
+        assert (phase == Phase.FINISHED) == (unfinished[key] == 0), f"build {key} in phase {phase}"
+        assert worst == max(ended[key], default=Result.SKIPPED), f"build {key} has worst {worst}, jobs {ended[key]}"
+        assert result == (worst if phase == Phase.FINISHED else None), f"build {key} ended {result}, worst {worst}"
+        left[evaluation] += phase != Phase.FINISHED
+        numbers[pipeline].append(number)
+        for owner in (("pipeline", pipeline), ("project", project), ("server", 0)):
+            counted[*owner, "builds"] += 1
+            if result is not None:
+                counted[*owner, "finished"] += 1
+                counted[*owner, Result(result).word] += 1
+    for pipeline, taken in numbers.items():
+        assert sorted(taken) == list(range(1, len(taken) + 1)), f"numbers of pipeline {pipeline}: {sorted(taken)}"
+    kept = {tuple(row[:3]): row[3] for row in await tx.fetch(COUNTERS) if row[0] != "audit" and row[3]}
+    assert kept == dict(counted)
+    for key, builds_left, result in await tx.fetch(EVALUATIONS):
+        assert builds_left == left[key], f"evaluation {key}"
+        assert (result is not None) == (builds_left == 0), f"evaluation {key}"
+
+
+async def _check_jobs(tx: Transaction) -> None:
+    found = {row[0]: row for row in await tx.fetch(JOBS)}
+    queued: Counter[int] = Counter()
+    open_needs: Counter[int] = Counter()
+    for key, need in await tx.fetch(NEEDS):
+        result, allowed = found[need][4], found[need][6]
+        let = result in PASSED or (allowed and result not in (None, Result.CANCELLED, Result.DEPENDENCY_FAILED))
+        open_needs[key] += not let
+    for key, _, lane, phase, result, blockers, _, made, _, queued_at, finished_at in found.values():
+        queued[lane] += phase == Phase.QUEUED
+        if phase == Phase.WAITING:
+            assert blockers == open_needs[key] > 0, f"job {key} has {blockers} blockers, needs {open_needs[key]}"
+        if phase in (Phase.QUEUED, Phase.LEASED, Phase.RUNNING) or made:
+            assert open_needs[key] == 0, f"job {key} in phase {phase} before its needs"
+            assert queued_at is not None
+        assert (phase == Phase.FINISHED) == (result is not None) == (finished_at is not None), f"job {key}"
+    for lane, length in await tx.fetch(LANES):
+        assert length == queued[lane], f"lane {lane} has {queued[lane]} queued jobs, not {length}"
+
+
+async def _check_attempts(tx: Transaction) -> None:
+    of_job: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
+    phases: dict[int, int] = {}
+    for key, job, number, phase, lost, result in await tx.fetch(ATTEMPTS):
+        of_job[job].append((number, phase, lost))
+        phases[key] = phase
+        assert (phase == Phase.FINISHED) == (bool(lost) != (result is not None)), f"attempt {key}"
+    for key, _, _, phase, _, _, _, made, lost, *_ in await tx.fetch(JOBS):
+        tries = sorted(of_job[key])
+        assert [number for number, _, _ in tries] == list(range(1, made + 1)), f"attempts of job {key}: {tries}"
+        assert sum(gone for *_, gone in tries) >= lost, f"job {key} lost {lost}"
+        running = [number for number, its_phase, _ in tries if its_phase != Phase.FINISHED]
+        held = phase in (Phase.LEASED, Phase.RUNNING)
+        assert running == ([made] if held else []), f"job {key} in phase {phase} has open attempts {running}"
+    for key, attempt, phase in await tx.fetch(STEPS):
+        assert phase != Phase.RUNNING or phases[attempt] != Phase.FINISHED, f"step {key} runs in an ended attempt"
+
+
+async def _check_events(tx: Transaction) -> None:
+    """Exactly one event says that a job or build is finished."""
+    told = Counter((row[0], row[1]) for row in await tx.fetch(FINISHED_EVENTS))
+    expected = {("job", row[0]): 1 for row in await tx.fetch(JOBS) if row[3] == Phase.FINISHED}
+    expected |= {("build", row[0]): 1 for row in await tx.fetch(BUILDS) if row[5] == Phase.FINISHED}
+    assert dict(told) == expected
