@@ -45,7 +45,7 @@ async def test_the_memory_limit_ends_a_command_and_is_named(limited: Workspace) 
 
 
 async def test_the_process_limit_fails_a_command_and_is_named(limited: Workspace, heard: Listener) -> None:
-    ended = await run(limited, "for i in $(seq 100); do sleep 100 & done; echo all", heard)
+    ended = await run(limited, "sh -c 'for i in $(seq 100); do sleep 100 & done; echo all'", heard)
 
     assert (ended.result, ended.cause) == (Result.FAILURE, Cause.PIDS_LIMIT)
     assert ended.detail == "limit of 20 processes reached"

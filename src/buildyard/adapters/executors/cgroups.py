@@ -101,7 +101,7 @@ def make_group(cgroups: Cgroups | None, name: str, limits: Limits, spare_pids: i
     }
     try:
         for folder in dict.fromkeys(folders.values()):
-            folder.mkdir()
+            folder.mkdir(parents=True)
         for file, value in _settings(cgroups.version, folders, limits, spare_pids):
             file.write_text(value)
     except OSError as exc:

@@ -1,15 +1,18 @@
 """What a sandbox sees of the host's files: the system without its secrets, and nothing that belongs to anyone."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 HOME = "/home/build"
 WORKSPACE = "/workspace"
 HOST_NAME = "buildyard"
+TEMPORARY = "/tmp"  # noqa: S108 - the sandbox's own
 SLIRP_DNS = "10.0.2.3"
 
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt", "/nix/store", "/gnu/store")
+_OWN_FOLDERS = ("/proc", "/dev", "/var/tmp", HOME, WORKSPACE)  # noqa: S108 - the sandbox's own
 _CPUS = "/sys/devices/system/cpu"
 _SECRETS = (
     "/etc/shadow",
@@ -43,37 +46,72 @@ _SECRETS = (
 )
 
 
-def system_mounts(read_only_paths: Iterable[Path], hidden_paths: Iterable[Path]) -> tuple[str, ...]:
-    """Bubblewrap's options for the parts that all jobs see alike. Hidden paths win over read-only ones."""
+@dataclass(frozen=True, slots=True)
+class SystemView:
+    """Bubblewrap's options for what all jobs see alike: `first` before the job's own folders are shown, `then` after.
+
+    `hidden` are paths that would be seen then and must not be; they may come to exist later.
+    `in_temporary` are the places, relative to /tmp, where something is shown inside the job's own /tmp.
+    """
+
+    first: tuple[str, ...]
+    then: tuple[str, ...]
+    hidden: tuple[str, ...]
+    in_temporary: tuple[str, ...]
+
+
+def view_system(read_only_paths: Iterable[Path], hidden_paths: Iterable[Path]) -> SystemView:
+    """What jobs see of this machine. Hidden paths win over read-only ones."""
     hidden = {os.path.realpath(path) for path in hidden_paths}
-    options: list[str] = []
+    first: list[str] = []
     shown: list[str] = []
     for path in _SYSTEM:
         if os.path.islink(path):
-            options += ["--symlink", os.readlink(path), path]
+            first += ["--symlink", os.readlink(path), path]
         elif os.path.isdir(path):
-            options += ["--ro-bind", path, path]
+            first += ["--ro-bind", path, path]
             shown.append(path)
-    options += _extra_mounts(read_only_paths, hidden, shown)
     if os.path.isdir(_CPUS):
-        options += [*open_folders("/sys", "/sys/devices", "/sys/devices/system"), "--ro-bind", _CPUS, _CPUS]
-    for path in (*_SECRETS, *sorted(hidden)):
-        options += _mask(path, shown)
-    return tuple(options)
+        first += [*open_folders("/sys", "/sys/devices", "/sys/devices/system"), "--ro-bind", _CPUS, _CPUS]
+    extra = _further_paths(read_only_paths, hidden, shown)
+    then: list[str] = []
+    for path in extra:
+        parents = [os.fspath(each) for each in Path(path).parents][-2::-1]
+        then += [*open_folders(*parents), "--ro-bind", os.path.realpath(path), path]
+    visible = tuple(path for path in (*_SECRETS, *sorted(hidden)) if _is_below(path, [*shown, *extra]))
+    in_temporary = tuple(os.path.relpath(path, TEMPORARY) for path in extra if _is_below(path, [TEMPORARY]))
+    return SystemView(tuple(first), tuple(then), visible, in_temporary)
 
 
-def _extra_mounts(paths: Iterable[Path], hidden: set[str], shown: list[str]) -> Iterator[str]:
-    """Show further paths, under their own name and, if that is a symbolic link, under the real one too."""
-    for path in dict.fromkeys(name for given in paths for name in (os.path.realpath(given), os.path.abspath(given))):
-        real = os.path.realpath(path)
-        if os.access(real, os.R_OK) and not _is_below(path, shown) and not _is_below(real, hidden):
-            yield from (
-                *open_folders(*reversed([os.fspath(each) for each in Path(path).parents][:-1])),
-                "--ro-bind",
-                real,
-                path,
-            )
-            shown.append(path)
+def _further_paths(paths: Iterable[Path], hidden: set[str], shown: Iterable[str]) -> list[str]:
+    """The paths to show besides the system: under their own names and, where these are links, under the real ones too.
+
+    Left out is what is shown already, is to be hidden, cannot be read, or would lie in folders that the job can change.
+    In the job's /tmp only folders are shown.
+    """
+    found: list[str] = []
+    for given in paths:
+        real = os.path.realpath(given)
+        for path in dict.fromkeys((real, os.path.abspath(given))):
+            barred = _is_below(path, (*shown, *found, *_OWN_FOLDERS)) or _is_below(real, hidden)
+            fits = os.path.isdir(real) or not _is_below(path, [TEMPORARY])
+            if fits and not barred and os.access(real, os.R_OK):
+                found.append(path)
+    return found
+
+
+def make_mount_points(temporary: Path, places: Iterable[str]) -> None:
+    """Make the folders in the job's /tmp on which something will be shown, replacing whatever the job put there.
+
+    Bubblewrap, which may be root, would follow a symbolic link there. Nothing of the job may run meanwhile.
+    """
+    for place in places:
+        at = temporary
+        for part in Path(place).parts:
+            at = at / part
+            if at.is_symlink() or (at.exists() and not at.is_dir()):
+                at.unlink()
+            at.mkdir(mode=0o755, exist_ok=True)
 
 
 def open_folders(*paths: str) -> tuple[str, ...]:
@@ -86,11 +124,15 @@ def _is_below(path: str, folders: Iterable[str]) -> bool:
     return any(path == folder or path.startswith(folder.rstrip("/") + "/") for folder in folders)
 
 
-def _mask(path: str, shown: list[str]) -> tuple[str, ...]:
-    """Put something empty over a path, if it is there to be seen."""
-    if not _is_below(path, shown) or not os.path.lexists(path) or os.path.islink(path):
-        return ()
-    return ("--tmpfs", path) if os.path.isdir(path) else ("--ro-bind", "/dev/null", path)
+def mask(paths: Iterable[str]) -> tuple[str, ...]:
+    """The options that put something empty over the paths that exist now."""
+    options: list[str] = []
+    for path in paths:
+        if os.path.isdir(path):
+            options += ["--tmpfs", path]
+        elif os.path.exists(path):
+            options += ["--ro-bind", "/dev/null", path]
+    return tuple(options)
 
 
 def write_system_files(folder: Path, uid: int, gid: int) -> tuple[str, ...]:

@@ -27,9 +27,9 @@ class NetworkPrograms:
     nsenter: str
 
 
-def find_network_programs() -> NetworkPrograms | None:
-    """The programs, if all of them are on the PATH."""
-    found = [shutil.which(name) for name in ("slirp4netns", "unshare", "nsenter")]
+def find_network_programs(search_path: str) -> NetworkPrograms | None:
+    """The programs, if all of them are found."""
+    found = [shutil.which(name, path=search_path) for name in ("slirp4netns", "unshare", "nsenter")]
     slirp4netns, unshare, nsenter = found
     return NetworkPrograms(slirp4netns, unshare, nsenter) if slirp4netns and unshare and nsenter else None
 

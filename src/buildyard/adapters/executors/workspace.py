@@ -108,6 +108,8 @@ class TreeWorkspace:
         try:
             await self._enclosure.prepare()
             return await self._run(command, running)
+        except OSError as exc:
+            raise Unavailable(f"cannot start commands: {exc}") from exc
         finally:
             self._running = None
             running.over.set()
