@@ -1,0 +1,55 @@
+# Everything that one does with a checkout. The first two need nothing but Python 3.11, git, make and a package index.
+
+.PHONY: help run test check fix bench lock docs clean
+
+PY := .venv/bin/python
+SOURCES := src tests tools bench
+
+help:
+	@echo "make run     start Buildyard on http://127.0.0.1:8010 and let it build itself; Ctrl-C stops it"
+	@echo "make test    install what is needed and run every test"
+	@echo "make check   what CI runs: format, lint, types, import contracts, spelling, dead code, documents, tests"
+	@echo "make fix     format, and repair what the linter can repair"
+	@echo "make bench   measure, beside Buildbot and ninja"
+	@echo "make docs    write the generated documents anew"
+	@echo "make lock    write locks/*.txt anew (make lock UPGRADE=--upgrade)"
+
+run:
+	@tools/make_venv.sh runtime
+	@$(PY) tools/first_run.py
+
+test:
+	@tools/make_venv.sh dev
+	@tools/install_parts.sh
+	@$(PY) -m pytest $(TESTS)
+
+check:
+	@tools/make_venv.sh dev
+	@tools/install_parts.sh
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports --no-cache
+	.venv/bin/codespell
+	.venv/bin/vulture
+	$(PY) tools/generate_docs.py --check
+	$(PY) -m pytest $(TESTS)
+
+fix:
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+bench:
+	@tools/make_venv.sh dev
+	$(PY) -m bench $(BENCH)
+
+docs:
+	@tools/make_venv.sh dev
+	$(PY) tools/generate_docs.py
+
+lock:
+	@tools/make_venv.sh dev
+	tools/lock.sh $(UPGRADE)
+
+clean:
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
