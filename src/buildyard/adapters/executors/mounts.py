@@ -12,6 +12,7 @@ TEMPORARY = "/tmp"  # noqa: S108 - the sandbox's own
 SLIRP_DNS = "10.0.2.3"
 
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt", "/nix/store", "/gnu/store")
+_RESOLVER = "resolv.conf"
 _OWN_FOLDERS = ("/proc", "/dev", "/var/tmp", HOME, WORKSPACE)  # noqa: S108 - the sandbox's own
 _CPUS = "/sys/devices/system/cpu"
 _SECRETS = (
@@ -143,6 +144,7 @@ def write_system_files(folder: Path, uid: int, gid: int) -> tuple[str, ...]:
         "group": [*_system_entries("/etc/group"), f"build:x:{gid}:"],
         "hosts": [*_lines("/etc/hosts"), f"127.0.0.1 localhost {HOST_NAME}"],
     }
+    _write(folder / _RESOLVER, [f"nameserver {SLIRP_DNS}"])
     options: list[str] = []
     for name, lines in tables.items():
         _write(folder / name, lines)
@@ -157,8 +159,7 @@ def resolver_mounts(folder: Path, *, user_mode: bool) -> tuple[str, ...]:
     if not os.path.lexists("/etc/resolv.conf"):
         return ()
     if user_mode:
-        _write(folder / "resolv.conf", [f"nameserver {SLIRP_DNS}"])
-        return ("--ro-bind", os.fspath(folder / "resolv.conf"), real)
+        return ("--ro-bind", os.fspath(folder / _RESOLVER), real)
     return ("--ro-bind", real, real) if real != "/etc/resolv.conf" and os.path.isfile(real) else ()
 
 
