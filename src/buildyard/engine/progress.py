@@ -223,9 +223,11 @@ class _Recording:
         return None, await self._finish(job, after, end)
 
     def _move(self, attempt: Attempt, steps: dict[StepId, Step], items: list[Item]) -> tuple[Attempt, Finished | None]:
-        """Move the attempt and its steps as the items say, in memory."""
+        """Move the attempt and its steps as the items say, in memory; what follows its end is a repetition."""
         at, end = self.tx.now, None
         for item in items:
+            if end is not None:
+                break
             match item:
                 case Started():
                     attempt = transitions.receive_attempt(attempt, at=at)
