@@ -17,8 +17,12 @@ async def create_project(
     *,
     visibility: Visibility = Visibility.PRIVATE,
     make_account: bool = False,
+    exact: bool = False,
 ) -> Project:
-    """Make a project in an account; its slug is made from the name, with `-2` and so on after a clash."""
+    """Make a project in an account; its slug is made from the name, with `-2` and so on after a clash.
+
+    With `exact` a clash raises Conflict: for those who will look for the project by that slug again.
+    """
     account = await identity.find_account(tx, account_name)
     if account is None and make_account and actor.administrator:
         account = await identity.find_or_add_account(tx, account_name)
@@ -26,7 +30,10 @@ async def create_project(
         known = account is not None and account.id in actor.account_roles
         raise (Forbidden if known else NotFound)(f"account {account_name} not found or not yours")
     wanted = slug_of(name)
-    slug = free_slug(wanted, await projects.slugs_like(tx, wanted))
+    taken = await projects.slugs_like(tx, wanted)
+    if exact and wanted in taken:
+        raise Conflict(f"the name {wanted} is taken: give the project another one")
+    slug = free_slug(wanted, taken)
     project = await projects.add(tx, slug=slug, name=name, account=account.id, visibility=visibility)
     if project is None:
         raise Conflict(f"a project {slug} was made at the same moment")
@@ -51,11 +58,11 @@ async def list_projects(tx: Transaction, actor: Actor, account_name: str | None 
     return [
         project
         for project in await projects.search(tx, account)
-        if may(actor, Permission.READ, project.owner) and _is_listed(actor, project.owner)
+        if may(actor, Permission.READ, project.owner) and is_listed(actor, project.owner)
     ]
 
 
-def _is_listed(actor: Actor, owner: Owner) -> bool:
+def is_listed(actor: Actor, owner: Owner) -> bool:
     """Unlisted projects show in lists to those only who would see them if they were private."""
     if owner.visibility is not Visibility.UNLISTED:
         return True

@@ -65,7 +65,7 @@ async def _project(engine: Engine, actor: Actor, slug: str) -> Project:
         return found
     account = actor.name if actor.user is not None else ADMINISTRATORS_ACCOUNT
     try:
-        return await engine.run(create_project, actor, account, slug, make_account=True)
+        return await engine.run(create_project, actor, account, slug, make_account=True, exact=True)
     except Conflict:
         found = await engine.read(find_project, actor, slug)
         if found is None:
