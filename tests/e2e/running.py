@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -29,9 +30,10 @@ PROGRAM = (sys.executable, "-m", "buildyard.cli")
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """That of the tests, without what steers Buildyard, and with these."""
+    """That of the tests, without what steers Buildyard, and with these; compiled modules are kept, for speed."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("BUILDYARD_")}
-    return {**inherited, **variables}
+    inherited.pop("PYTHONDONTWRITEBYTECODE", None)
+    return {**inherited, "PYTHONPYCACHEPREFIX": f"{tempfile.gettempdir()}/buildyard-e2e-pycache", **variables}
 
 
 @dataclass

@@ -19,6 +19,7 @@ from buildyard.adapters.logs.objects import S3LogStore
 from buildyard.adapters.object_store import connect_s3
 from buildyard.apis.dispatch import Dispatcher, Mount
 from buildyard.apis.health import health_app
+from buildyard.apis.native.routes import native_app
 from buildyard.apis.observe import Observer
 from buildyard.apis.worker.routes import worker_app
 from buildyard.domain.access import SYSTEM
@@ -88,6 +89,7 @@ def policy_of(settings: Settings) -> Policy:
         public_url=settings.public_url,
         allow_local_sources=settings.sources.allow_local,
         queue_limit=settings.limits.queued_jobs,
+        lease_seconds=settings.server.lease_seconds,
         cache_bytes=settings.caches.total_bytes,
         project_cache_bytes=settings.caches.project_bytes,
         upload_bytes=max(settings.limits.upload_bytes, settings.limits.blob_bytes),
@@ -193,6 +195,9 @@ def server_app(engine: Engine, settings: Settings) -> ASGIApp:
     registry = CollectorRegistry()
     gate = PasswordGate()
     health = health_app(engine, registry)
-    mounts = [Mount("/worker/v1", "worker", worker_app(engine, gate))]
+    mounts = [
+        Mount("/worker/v1", "worker", worker_app(engine, gate)),
+        Mount("/-/api/v1", "native", native_app(engine, gate)),
+    ]
     mounts += [Mount(path, "health", health) for path in ("/health", "/ready", "/live", "/metrics")]
     return Observer(Dispatcher(mounts, fallback=health), registry)

@@ -64,6 +64,11 @@ class Server:
         "Password of the first administrator `admin`. Unset: one is made at the first start and printed once.",
         "BUILDYARD_ADMIN_PASSWORD",
     )
+    lease_seconds: float = setting(
+        30.0,
+        "How long a worker may be unheard of before its jobs count as lost and are tried again elsewhere.",
+        "BUILDYARD_LEASE_SECONDS",
+    )
     log_format: Literal["text", "json"] = setting(
         "text", "How the server and the worker write their own log.", "BUILDYARD_LOG_FORMAT"
     )

@@ -112,8 +112,7 @@ def _check(settings: Settings) -> None:
                       ("client.url (BUILDYARD_URL)", settings.client.url)):  # fmt: skip
         if url and not re.fullmatch(r"https?://[^/\s?#@]+(/[^\s?#]*)?|unix:///[^\s]+", url):
             raise BadSettings(f"{name} must be an address like http://host:8010, not {url!r}")
-    if settings.worker.slots < 0 or settings.worker.drain_seconds < 0:
-        raise BadSettings("worker.slots (BUILDYARD_WORKERS) and worker.drain_seconds must not be negative")
+    _check_work(settings)
     scheme = settings.database_url.split(":", 1)[0]
     if scheme not in ("sqlite", "postgresql", "postgres"):
         raise BadSettings(
@@ -121,6 +120,14 @@ def _check(settings: Settings) -> None:
         )
     if settings.blobs.url and not settings.blobs.url.startswith("s3://"):
         raise BadSettings(f"blobs.url (BUILDYARD_BLOBS_URL) must begin with s3://, not {settings.blobs.url!r}")
+
+
+def _check_work(settings: Settings) -> None:
+    """Numbers that make no sense."""
+    if settings.worker.slots < 0 or settings.worker.drain_seconds < 0:
+        raise BadSettings("worker.slots (BUILDYARD_WORKERS) and worker.drain_seconds must not be negative")
+    if not 1 <= settings.server.lease_seconds <= 86_400:
+        raise BadSettings("server.lease_seconds (BUILDYARD_LEASE_SECONDS) must lie between 1 and 86400")
 
 
 # --- the file -----------------------------------------------------------------------------------
