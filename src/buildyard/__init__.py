@@ -1,3 +1,1 @@
 """Buildyard: a self-hosted server that builds, tests and runs software."""
-
-
