@@ -20,6 +20,7 @@ from buildyard.engine.usage import UsageBook
 from buildyard.store import schema
 from buildyard.store.postgres import PostgresDatabase
 from buildyard.store.sqlite import SqliteDatabase
+from buildyard.store.tables import metadata
 from needs import need
 from world import Clock, Wakes, World, settle_in
 
@@ -76,20 +77,21 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def postgres_template(postgres_server: str) -> str:
-    """The name of a PostgreSQL database with the current schema."""
-    await _administer(postgres_server, "CREATE DATABASE migrated TEMPLATE template0")
-    await schema.upgrade(_named(postgres_server, "migrated"))
-    return "migrated"
+async def postgres_tables(postgres_server: str) -> str:
+    """The address of a PostgreSQL database with the current schema, which tests use one after the other."""
+    await _administer(postgres_server, "CREATE DATABASE tests TEMPLATE template0")
+    url = _named(postgres_server, "tests")
+    await schema.upgrade(url)
+    return url
 
 
 @pytest.fixture
-async def postgres_url(postgres_server: str, postgres_template: str) -> AsyncIterator[str]:
-    """The address of a fresh PostgreSQL database with the current schema."""
-    name = f"test_{uuid4().hex}"
-    await _administer(postgres_server, f"CREATE DATABASE {name} TEMPLATE {postgres_template}")
-    yield _named(postgres_server, name)
-    await _administer(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+async def postgres_url(postgres_tables: str) -> str:
+    """The same, emptied and with all sequences at their start: much faster than a new database."""
+    deletions = "; ".join(f'DELETE FROM "{table.name}"' for table in metadata.sorted_tables)
+    restarts = "SELECT setval(quote_ident(sequencename), 1, false) FROM pg_sequences"
+    await _administer(postgres_tables, f"SET session_replication_role = replica; {deletions}; {restarts}")
+    return postgres_tables
 
 
 @pytest.fixture

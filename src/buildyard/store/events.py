@@ -10,12 +10,6 @@ from buildyard.store.tables import events
 from buildyard.store.transactions import Transaction
 
 ADD = insertion(events, "seq")
-SINCE = Statement(
-    select(events.c.seq, events.c.at, events.c.kind, events.c.entity, events.c.entity_id, events.c.data)
-    .where(events.c.build == given("of"), events.c.seq > given("after"))
-    .order_by(events.c.seq)
-    .limit(given("most"))
-)
 DROP = Statement(
     delete(events).where(
         events.c.seq.in_(

@@ -17,12 +17,27 @@ Body = Callable[[Transaction], Coroutine[Any, Any, T]]
 TRIES = 4
 CONFLICTS = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.UniqueViolationError)
 """After these a body is run again; it then sees what it clashed with."""
+GONE = (
+    ConnectionError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
+"""The connection broke. Before COMMIT was sent nothing can have happened, so the body may be run again."""
 CACHED_STATEMENTS = 1000
+
+
+class _Cut(Exception):
+    """The connection broke before COMMIT was sent."""
+
+
 LOST = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
     asyncpg.InsufficientResourcesError,
     asyncpg.OperatorInterventionError,
     asyncpg.CannotConnectNowError,
@@ -95,18 +110,14 @@ class PostgresDatabase:
             self._pool = None
 
     async def run(self, body: Body[T]) -> T:
-        """Run `body` in a transaction, again after a conflict; returns when it is committed."""
+        """Run `body` in a transaction, again after a conflict or a cut; returns when it is committed."""
         for attempt in range(TRIES):
             try:
                 tx, result = await self._once(body)
-            except CONFLICTS as exc:
+            except (*CONFLICTS, _Cut) as exc:
                 if attempt == TRIES - 1:
                     raise _given_up(exc) from exc
                 continue
-            except asyncpg.DataError:
-                raise
-            except LOST as exc:
-                raise Unavailable(f"the database failed: {exc}") from exc
             for callback in tx.callbacks:
                 callback()
             if tx.topics:
@@ -115,21 +126,38 @@ class PostgresDatabase:
         raise AssertionError("unreachable")
 
     async def _once(self, body: Body[T]) -> tuple[Transaction, T]:
-        async with self._pool.acquire() as raw, raw.transaction():
-            tx = Transaction(PostgresConnection(raw), self._clock(), self._fresh_uid)
-            result = await body(tx)
-            await flush(tx)
-        return tx, result
-
-    async def read(self, body: Body[T]) -> T:
-        """Run a reading `body`; each statement sees what was committed when it began."""
+        sent = False
         try:
-            async with self._pool.acquire() as raw:
-                return await body(Transaction(PostgresConnection(raw), self._clock(), self._fresh_uid))
+            async with self._acquire() as raw, raw.transaction():
+                tx = Transaction(PostgresConnection(raw), self._clock(), self._fresh_uid)
+                result = await body(tx)
+                await flush(tx)
+                sent = True
         except asyncpg.DataError:
             raise
         except LOST as exc:
+            if isinstance(exc, GONE) and not sent:
+                raise _Cut from exc
             raise Unavailable(f"the database failed: {exc}") from exc
+        return tx, result
+
+    def _acquire(self) -> Any:
+        if self._pool is None:
+            raise Unavailable("the database is closed")
+        return self._pool.acquire()
+
+    async def read(self, body: Body[T]) -> T:
+        """Run a reading `body`; each statement sees what was committed when it began."""
+        for attempt in range(TRIES):
+            try:
+                async with self._acquire() as raw:
+                    return await body(Transaction(PostgresConnection(raw), self._clock(), self._fresh_uid))
+            except asyncpg.DataError:
+                raise
+            except LOST as exc:
+                if attempt == TRIES - 1 or not isinstance(exc, GONE):
+                    raise Unavailable(f"the database failed: {exc}") from exc
+        raise AssertionError("unreachable")
 
 
 async def _keep_as_it_is(_connection: Any) -> None:
@@ -139,4 +167,6 @@ async def _keep_as_it_is(_connection: Any) -> None:
 def _given_up(exc: Exception) -> Exception:
     if isinstance(exc, asyncpg.UniqueViolationError):
         return Conflict("the same thing was made at the same moment")
+    if isinstance(exc, _Cut):
+        return Unavailable(f"the database failed: {exc.__cause__}")
     return Unavailable("the database was too busy; try again")

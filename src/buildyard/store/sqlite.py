@@ -101,6 +101,7 @@ class SqliteDatabase:
         self._wake = wake
         self._turn = asyncio.Lock()
         self._queued = 0
+        self._closing = False
         self._batch: _Batch | None = None
         self._committing: asyncio.Future[None] | None = None
         self._committer = ThreadPoolExecutor(1, "sqlite-commit")
@@ -145,8 +146,9 @@ class SqliteDatabase:
 
     async def close(self) -> None:
         """Finish what is committing and let go of the file; later calls of `run` and `read` are refused."""
+        self._closing = True
         await self._turn.acquire()
-        if self._batch is not None:
+        while self._batch is not None:
             await self._commit(self._batch)
             await self._turn.acquire()
         writer, reader = self._writer, self._reader
@@ -164,6 +166,8 @@ class SqliteDatabase:
 
     async def run(self, body: Body[T]) -> T:
         """Run `body` in a transaction; returns or raises only after what it saw or did is durable."""
+        if self._closing or self._writer is None:
+            raise Unavailable("the database is closed")
         give_up = time.monotonic() + self._busy_seconds
         await self._take_turn()
         failure: Exception | None = None

@@ -144,6 +144,7 @@ memberships = Table(
     _to("project", "projects", optional=True),
     _integer("role"),
     _moment("created_at"),
+    Index("ix_memberships_user", "user"),
     Index("ix_memberships_account", "account"),
     Index("ix_memberships_project", "project"),
     Index(

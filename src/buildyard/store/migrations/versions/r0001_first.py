@@ -253,6 +253,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_memberships_account", "memberships", ["account"])
     op.create_index("ix_memberships_project", "memberships", ["project"])
+    op.create_index("ix_memberships_user", "memberships", ["user"])
     op.create_index(
         "uq_memberships_user_account",
         "memberships",
