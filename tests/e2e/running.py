@@ -298,6 +298,22 @@ async def step_log(client: NativeClient, tree: Tree, job: str, step: int = 1, at
     return await log_of(client, found.steps[step].log)
 
 
+async def has_logged(client: NativeClient, build: Build, job: str, words: bytes, *, step: int = 1) -> None:
+    """Wait until a step of the first attempt has these words in its log."""
+
+    def begun(tree: Tree) -> bool:
+        found = next((each for each in tree.jobs if each.name == job), None)
+        return bool(found and found.attempts and found.attempts[0].steps[step].phase != "queued")
+
+    tree = await tree_when(client, build, begun)
+    log = job_of(tree, job).attempts[0].steps[step].log
+    assert log is not None
+    data = b""
+    async with asyncio.timeout(START_S):
+        while words not in data:
+            data += (await client.log(log, len(data), wait=True)).data
+
+
 # --- what is left -------------------------------------------------------------------------------
 
 
