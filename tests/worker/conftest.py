@@ -2,13 +2,12 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from worker.model_server import ModelServer
 
 from buildyard.adapters.executors.dummy import DummyExecutor
 from buildyard.adapters.executors.process import ProcessExecutor
@@ -19,14 +18,15 @@ from buildyard.worker.config import WorkerConfig
 from buildyard.worker.folder import hold
 from buildyard.worker.service import Worker
 from buildyard.worker.unpacking import unpack
+from worker.model_server import ModelServer
 
 Working = Callable[..., AbstractAsyncContextManager[Worker]]
 
 
 @pytest.fixture
-def socket(tmp_path: Path) -> Iterator[Path]:
-    """A path short enough for a socket."""
-    yield tmp_path / "s"
+def socket(tmp_path: Path) -> Path:
+    """Where the model server listens."""
+    return tmp_path / "s"
 
 
 @pytest.fixture

@@ -152,16 +152,18 @@ class ModelServer:
         self.blobs: dict[str, bytes] = {}
         self.caches: dict[tuple[str, str], str] = {}
         self.calls: Counter[str] = Counter()
-        self.fault: Callable[[Call], Fault] = lambda call: Fault.NONE
-        self.before: Callable[[Call], "asyncio.Future[None] | None"] = lambda call: None
-        self.ack: Callable[[Item], Ack | None] = lambda item: None
+        self.fault: Callable[[Call], Fault] = lambda _: Fault.NONE
+        self.before: Callable[[Call], asyncio.Future[None] | None] = lambda _: None
+        self.ack: Callable[[Item], Ack | None] = lambda _: None
         self.claimed: Callable[[Claimed], Claimed] = lambda claimed: claimed
         self.dropped: set[int] = set()
         self.refuse_blobs: tuple[int, str] | None = None
         self.new_tokens = False
+        self.clock_offset = 0
         self._changed = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._early: dict[asyncio.StreamWriter, bytes] = {}
 
     # --- what tests do
 
@@ -177,7 +179,7 @@ class ModelServer:
     async def start(self, path: Path | None = None) -> int:
         """Begin to listen: on a unix socket, or on a free port of the loopback (answered)."""
         if path is not None:
-            path.unlink(missing_ok=True)
+            await asyncio.to_thread(path.unlink, missing_ok=True)
             self._server = await asyncio.start_unix_server(self._serve, path)
             return 0
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -242,6 +244,10 @@ class ModelServer:
         """Put a blob that is an input."""
         return InputFile(path=path, sha256=self.store(data), size=len(data), mode=mode, link=link)
 
+    def now(self) -> int:
+        """The server's clock, in microseconds."""
+        return time.time_ns() // 1000 + self.clock_offset
+
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait for something to become true; checked after each call."""
         async with asyncio.timeout(GENEROUS_S):
@@ -260,14 +266,14 @@ class ModelServer:
         if hello.protocol != self.protocol:
             raise Refused(426, f"this server speaks protocol {self.protocol}")
         self.hellos.append(hello)
+        self._tell_change()
         self.sessions.add(hello.session)
         drop = [held.attempt for held in hello.held if self.attempts[held.attempt].session != hello.session]
-        now = time.time_ns() // 1000
         return Welcome(
             protocol=1,
             worker=1,
             version="test",
-            now=now,
+            now=self.now(),
             lease_s=self.lease_s,
             heartbeat_s=self.heartbeat_s,
             drop=drop,
@@ -276,8 +282,12 @@ class ModelServer:
     async def _claim(self, claim: Claim) -> Claimed:
         self._check_session(claim.session)
         self.claims.append(claim)
+        number = len(self.claims)
+        self._tell_change()
         deadline = time.monotonic() + claim.wait_s
         while True:
+            if number < len(self.claims) or claim.session != self.hellos[-1].session:
+                raise Refused(409, "a later claim or another process took this one's place")
             claimed = self._find_jobs(claim)
             left = deadline - time.monotonic()
             if claimed.jobs or claimed.cancel or claimed.drop or left <= 0:
@@ -333,8 +343,15 @@ class ModelServer:
             return Ack(answer=Answer.STALE)
         if (answer := self.ack(item)) is not None:
             return answer
-        if attempt.ends and not isinstance(item, Finished):
-            return Ack(answer=Answer.DONE)
+        if isinstance(item, Output):
+            return self._append(attempt, item)
+        if isinstance(item, Finished):
+            self._end(attempt, item)
+        elif not attempt.ends:
+            self._move(attempt, item)
+        return Ack(answer=Answer.DONE)
+
+    def _move(self, attempt: Attempt, item: Started | StepStarted | StepFinished) -> None:
         match item:
             case Started():
                 attempt.started = 1
@@ -342,19 +359,17 @@ class ModelServer:
                 assert attempt.started
                 if item.step not in attempt.begun:
                     attempt.begun.append(item.step)
-            case Output():
-                return self._append(attempt, item)
             case StepFinished():
                 assert item.log_size == len(attempt.logs.setdefault(item.log, Log()).data)
                 attempt.steps[item.step] = item
-            case Finished():
-                if item not in attempt.ends:
-                    attempt.ends.append(item)
-                for cache in item.caches:
-                    assert cache.sha256 in self.blobs
-                    self.caches[cache.path, cache.key] = cache.sha256
-                assert all(output.sha256 in self.blobs for output in item.outputs)
-        return Ack(answer=Answer.DONE)
+
+    def _end(self, attempt: Attempt, item: Finished) -> None:
+        if item not in attempt.ends:
+            attempt.ends.append(item)
+        for cache in item.caches:
+            assert cache.sha256 in self.blobs
+            self.caches[cache.path, cache.key] = cache.sha256
+        assert all(output.sha256 in self.blobs for output in item.outputs)
 
     def _append(self, attempt: Attempt, item: Output) -> Ack:
         log = attempt.logs.setdefault(item.log, Log())
@@ -388,22 +403,32 @@ class ModelServer:
             pass
         finally:
             self._writers.discard(writer)
+            self._early.pop(writer, None)
             writer.close()
 
     async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         request = _Request()
         while not request.complete:
-            data = await reader.read(1 << 20)
+            data = self._early.pop(writer, b"") or await reader.read(1 << 20)
             if not data:
                 return False
             request.parser.feed_data(data)
         name = f"{request.method} {request.url.decode()}".removeprefix("POST /worker/v1/")
         name = name.replace("/worker/v1/", "")
-        call = Call(name.split("/")[0] if "blobs/" in name else name, self.calls[name])
+        name = name.split("/")[0] if "blobs/" in name else name
+        call = Call(name, self.calls[name])
         self.calls[call.name] += 1
         if (wait := self.before(call)) is not None:
             await wait
-        return await self._answer(call, request, writer)
+        answering = asyncio.ensure_future(self._answer(call, request, writer))
+        early = asyncio.ensure_future(reader.read(1))
+        await asyncio.wait({answering, early}, return_when=asyncio.FIRST_COMPLETED)
+        if early.done() and not early.result():
+            answering.cancel()
+        early.cancel()
+        await asyncio.wait({answering, early})
+        self._early[writer] = b"" if early.cancelled() else early.result()
+        return not answering.cancelled() and answering.result()
 
     async def _answer(self, call: Call, request: "_Request", writer: asyncio.StreamWriter) -> bool:
         fault = self.fault(call)

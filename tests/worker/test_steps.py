@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from worker.conftest import Working
-from worker.model_server import ModelServer
 
 from buildyard.domain.specs import JobSpec, Limits, Requirement, StepSpec
 from buildyard.domain.states import Cause, Result, Stream
+from worker.conftest import Working
+from worker.model_server import ModelServer
 
 
 def job(*scripts: str, executor: str = "dummy", **spec: object) -> JobSpec:

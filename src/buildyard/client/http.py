@@ -17,7 +17,7 @@ import httptools
 from buildyard.domain.errors import Invalid, Unavailable
 
 Stream = Callable[[], AsyncGenerator[bytes]]
-"""Begins a body anew, so that a request can be repeated."""
+"""Begins a body."""
 
 CONNECT_S = 10.0
 IDLE_S = 60.0
@@ -69,12 +69,15 @@ class _Head:
         self.pieces: list[bytes] = []
         self.begun = False
         self.complete = False
+        self.keeps = False
+        self.parser = httptools.HttpResponseParser(self)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         self.begun = True
+        self.keeps = self.parser.should_keep_alive()
 
     def on_body(self, data: bytes) -> None:
         self.pieces.append(data)
@@ -87,7 +90,6 @@ class _Head:
 class _Connection:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
-    used: bool = False
     idle_since: float = 0.0
 
     def is_usable(self) -> bool:
@@ -106,13 +108,12 @@ class Reply:
         self._connection = connection
         self._streams = streams
         self._head = _Head()
-        self._parser = httptools.HttpResponseParser(self._head)
         self._without_body = without_body
 
     @property
     def status(self) -> int:
         """The status code."""
-        return self._parser.get_status_code()
+        return self._head.parser.get_status_code()
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -132,7 +133,7 @@ class Reply:
     @property
     def keeps_connection(self) -> bool:
         """Whether the connection may serve another request now."""
-        return self.is_over and self._parser.should_keep_alive()
+        return self.is_over and self._head.keeps
 
     async def begin(self) -> None:
         """Read up to the end of the head."""
@@ -159,7 +160,7 @@ class Reply:
             self._end()
             return
         try:
-            self._parser.feed_data(data)
+            self._head.parser.feed_data(data)
         except httptools.HttpParserError as exc:
             raise Unavailable(f"the server's answer is not HTTP: {exc}") from exc
 
@@ -207,8 +208,6 @@ class HttpClient:
         """One request; the answer is to be read inside. `size` is the length of a streamed body, if it is known.
 
         With `streams` neither direction may stand still for IDLE_S; without, the caller sets a time limit.
-        A request is repeated once on a new connection if a kept one turns out to be closed, so only requests
-        that may be repeated belong here.
         """
         head = self._request_head(method, path, body, size, headers or {})
         start = _Start(head=head, body=body, chunked=size is None, without_body=method == "HEAD", streams=streams)
@@ -237,19 +236,17 @@ class HttpClient:
         return "".join([*lines, "\r\n"]).encode("latin-1")
 
     async def _exchange(self, start: "_Start") -> tuple[_Connection, Reply]:
-        while True:
-            connection = await self._connect()
+        connection = await self._connect()
+        try:
             reply = Reply(connection, without_body=start.without_body, streams=start.streams)
-            try:
-                await _begin(connection.writer, start, reply)
-                return connection, reply
-            except (OSError, EOFError) as exc:
-                connection.writer.close()
-                if not connection.used or isinstance(exc, TimeoutError):
-                    raise Unavailable(f"the connection to the server broke: {exc or 'no answer'}") from exc
-            except BaseException:
-                connection.writer.close()
-                raise
+            await _begin(connection.writer, start, reply)
+        except (OSError, EOFError) as exc:
+            connection.writer.close()
+            raise Unavailable(f"the connection to the server broke: {exc or 'no answer'}") from exc
+        except BaseException:
+            connection.writer.close()
+            raise
+        return connection, reply
 
     async def _connect(self) -> _Connection:
         while self._idle:
@@ -275,7 +272,6 @@ class HttpClient:
         if not reply.keeps_connection or len(self._idle) >= _KEEP:
             connection.writer.close()
             return
-        connection.used = True
         connection.idle_since = time.monotonic()
         self._idle.append(connection)
 

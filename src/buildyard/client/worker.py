@@ -91,11 +91,9 @@ class WorkerClient:
         return await self._call("caches/find", wanted, CacheFound)
 
     async def has_blob(self, sha256: str) -> bool:
-        """Whether the server holds a blob."""
-        status, data = await self._http.call("HEAD", f"{BASE}/blobs/{sha256}", timeout=CALL_S)
-        if status in (200, 404):
-            return status == 200
-        raise _error(status, data)
+        """Whether the server is known to hold a blob; why it may not, an attempt to store it will tell in words."""
+        status, _ = await self._http.call("HEAD", f"{BASE}/blobs/{sha256}", timeout=CALL_S)
+        return status == 200
 
     async def read_blob(self, sha256: str) -> AsyncGenerator[bytes]:
         """A blob's bytes as they come; whether they are the right ones is for the caller to check."""
@@ -106,7 +104,7 @@ class WorkerClient:
                 yield piece
 
     async def put_blob(self, data: bytes | Stream, *, size: int | None = None) -> BlobStored:
-        """Store bytes; `data` may be begun again; `size` is their number, if it is known."""
+        """Store bytes; `size` is their number, if it is known."""
         async with self._http.open("PUT", f"{BASE}/blobs", data, size=size, headers=_BYTES) as reply:
             return _decode(reply.status, await reply.read(), BlobStored)
 

@@ -76,7 +76,7 @@ def _take_back_cancelling() -> None:
 
 async def _set_up(bench: Bench, held: HeldAttempt, room: _Room) -> Ending | None:
     """Step 0; the ending if it did not go well."""
-    step = StepLog(held, held.grant.steps[0])
+    step = StepLog(held, _rows(held)[0])
     try:
         ending = await _open(bench, held, room, step)
         if ending is None and room.workspace is not None:
@@ -128,10 +128,15 @@ def _request(bench: Bench, grant: JobGrant) -> WorkspaceRequest:
     )
 
 
+def _rows(held: HeldAttempt) -> dict[int, StepGrant]:
+    """The server's rows of the steps by number; 0 is `setup`."""
+    return {row.number: row for row in held.grant.steps}
+
+
 async def _run_steps(bench: Bench, held: HeldAttempt, room: _Room) -> Ending:
     """The steps in order, up to the first that fails; outputs and caches are told of in the last one's log."""
     assert room.workspace is not None
-    rows = {row.number: row for row in held.grant.steps}
+    rows = _rows(held)
     specs = held.grant.spec.steps
     for number, spec in enumerate(specs, 1):
         step = StepLog(held, rows[number])

@@ -21,7 +21,7 @@ from buildyard.worker.reel import Reel, output_size
 log = structlog.get_logger()
 
 ITEMS = 256
-BYTES = 4 * 1024 * 1024
+BYTES = 1024 * 1024
 GAP_S = 0.004
 """The least time between the starts of two calls."""
 

@@ -18,7 +18,7 @@ from buildyard.domain.states import Stream
 from buildyard.protocol import Item, Output, OutputChunk
 from buildyard.worker.clock import Clock
 
-MEMORY = 8 * 1024 * 1024
+MEMORY = 4 * 1024 * 1024
 PIECE = 256 * 1024
 """Bytes of output after which a new item is begun."""
 
@@ -158,6 +158,8 @@ class Reel:
         tail = self._tail
         if tail is None or tail.log != log or tail.size + len(data) > PIECE or len(tail.runs) >= _RUNS:
             self._end_tail()
+            if self._lost:
+                return
             tail = self._tail = _Tail(log, self.size_of(log))
         tail.add(stream, at, data)
         self._sizes[log] = self.size_of(log) + len(data)

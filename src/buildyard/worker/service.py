@@ -42,6 +42,10 @@ BUSY_S = 0.2
 """A worker without a free slot waits so long before it polls for wishes only: short jobs end sooner."""
 
 BUSY_POLL_S = 10.0
+PAUSE_S = 0.05
+"""After an answer that came at once and brought no job, the next poll waits so long: the server may repeat wishes."""
+
+LEAVE_S = 1.0
 REMEMBERED = 10_000
 """How many attempts that are over are remembered, so that none is run again."""
 
@@ -84,6 +88,7 @@ class Worker:
             for task in (*loops, ended):
                 task.cancel()
             await asyncio.gather(*loops, ended, return_exceptions=True)
+        await self._leave()
 
     def drain(self) -> None:
         """Take no more jobs; end when those that run have ended, or are killed after the configured time."""
@@ -113,6 +118,14 @@ class Worker:
                 await self._outbox.flushed()
                 return
         log.error("reports_lost", attempts=sorted(self._held))
+
+    async def _leave(self) -> None:
+        """Take the place of a poll that was cut off, lest the server hands it a job."""
+        if self._greeted:
+            last = Claim(session=self._bench.session, free=0, have=list(self._held), wait_s=0)
+            with suppress(EngineError, TimeoutError):
+                async with asyncio.timeout(LEAVE_S):
+                    await self._bench.client.claim(last)
 
     # --- claims
 
@@ -172,9 +185,13 @@ class Worker:
         sent_at = time.monotonic()
         claim = Claim(session=self._bench.session, free=free, have=list(self._held), wait_s=wait_s)
         claimed = await self._unless_outdated(asyncio.create_task(self._bench.client.claim(claim)), free)
-        if claimed is not None:
-            self._accept(claimed.jobs, age_s=time.monotonic() - sent_at)
-            self._obey(claimed.cancel, claimed.drop)
+        if claimed is None:
+            return
+        age_s = time.monotonic() - sent_at
+        begun = self._accept(claimed.jobs, age_s=age_s)
+        self._obey(claimed.cancel, claimed.drop)
+        if not begun and age_s < PAUSE_S:
+            await asyncio.sleep(PAUSE_S)
 
     async def _unless_outdated(self, call: asyncio.Task[Claimed], free: int) -> Claimed | None:
         """The poll's answer; None if it asked for what is no longer wanted."""
@@ -193,8 +210,9 @@ class Worker:
             call.cancel()
             await asyncio.wait({call})
 
-    def _accept(self, grants: list[JobGrant], *, age_s: float) -> None:
-        """Begin new jobs. One that is held already only gets its new token; one that was over stays so."""
+    def _accept(self, grants: list[JobGrant], *, age_s: float) -> bool:
+        """Begin new jobs; whether any was. One held already only gets its new token; one that was over stays so."""
+        begun = False
         for grant in grants:
             if held := self._held.get(grant.attempt):
                 held.reel.token = grant.token
@@ -204,6 +222,8 @@ class Worker:
                 log.warning("grant_too_late", attempt=grant.attempt, age_s=age_s)
             else:
                 self._begin(grant)
+                begun = True
+        return begun
 
     def _begin(self, grant: JobGrant) -> None:
         reel = Reel(grant.attempt, grant.token, self._bench.folder.scratch, self._clock, self._outbox.wake)
