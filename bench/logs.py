@@ -99,7 +99,7 @@ async def timed(question: Callable[[], Awaitable[None]]) -> float:
 
 def sealed_size(folder: Path) -> int:
     """Bytes of all sealed logs."""
-    return sum(path.stat().st_size for path in folder.rglob("*.zst"))
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.suffix in (".zst", ".pack"))
 
 
 async def seal(folder: Path, logs: LocalLogStore) -> None:

@@ -44,6 +44,10 @@ class Shelf(Protocol):
         """Delete a sealed log, known or not."""
         ...
 
+    def close(self) -> None:
+        """Close what is open."""
+        ...
+
 
 class ChunkedLogs:
     """A LogStore. Open files (at most 256 growing, 256 sealed) and memory (about 48 MiB) are bounded.
@@ -72,6 +76,7 @@ class ChunkedLogs:
         self._live.clear()
         self._spares.close()
         self._sealed.clear()
+        self._shelf.close()
         self._blocks.clear()
 
     async def append(self, log: LogId, offset: int, chunks: Sequence[Chunk]) -> LogState:

@@ -1,4 +1,4 @@
-"""Logs on the local disk, growing and sealed."""
+"""Logs on the local disk: growing ones in files of their own, sealed ones in files or, if short, in packs."""
 
 import asyncio
 import os
@@ -11,6 +11,7 @@ from buildyard.adapters.logs.cache import Cache
 from buildyard.adapters.logs.chunked import BLOCKS, ChunkedLogs
 from buildyard.adapters.logs.files import shard
 from buildyard.adapters.logs.live import BlockCache, Live
+from buildyard.adapters.logs.packs import MOST, Packs
 from buildyard.adapters.logs.sealed import Sealed, open_sealed, sealed_pieces
 from buildyard.domain.errors import Unavailable
 from buildyard.domain.ids import LogId
@@ -20,7 +21,7 @@ _BATCH = 64
 
 
 class LocalLogStore(ChunkedLogs):
-    """Logs below `folder`: `000/012/345.log` and `.idx` while log 12345 grows, then `000/012/345.zst`."""
+    """Logs below `folder`: `000/012/345.log` and `.idx` while log 12345 grows, then `000/012/345.zst` or a pack."""
 
     def __init__(self, folder: Path) -> None:
         blocks: BlockCache = Cache(BLOCKS)
@@ -31,6 +32,7 @@ class LocalLogStore(ChunkedLogs):
 class _Task:
     """One log on its way to the shelf."""
 
+    log: LogId
     path: str
     live: Live | None
     done: asyncio.Future[None]
@@ -47,9 +49,13 @@ class FolderShelf:
         self._waiting: list[_Task] = []
         self._worker: asyncio.Task[None] | None = None
         self._known_folders: set[str] = set()
+        self._packs = Packs(folder)
 
     async def find(self, log: LogId) -> Sealed | None:
         """See Shelf."""
+        packed = self._packs.find(log)
+        if packed is not None:
+            return await _open_packed(packed, self._blocks)
         try:
             handle = open_handle(f"{self._path(log)}.zst", os.O_RDONLY)
         except FileNotFoundError:
@@ -62,7 +68,7 @@ class FolderShelf:
 
     async def keep(self, log: LogId, live: Live | None) -> None:
         """See Shelf."""
-        task = _Task(self._path(log), live, asyncio.get_running_loop().create_future())
+        task = _Task(log, self._path(log), live, asyncio.get_running_loop().create_future())
         if live and live.end.size > _SHORT:
             await self._store([task])
         else:
@@ -73,6 +79,7 @@ class FolderShelf:
 
     async def remove(self, log: LogId) -> None:
         """See Shelf."""
+        await asyncio.to_thread(self._packs.remove, log)
         try:
             os.unlink(f"{self._path(log)}.zst")
         except FileNotFoundError:
@@ -94,8 +101,13 @@ class FolderShelf:
             for task in batch:
                 _answer(task)
 
+    def close(self) -> None:
+        """See Shelf."""
+        self._packs.close()
+
     def _write_all(self, batch: Sequence[_Task]) -> None:
         """Write all, then sync all, then give all their names, then sync the folders: the disk merges what it can."""
+        batch = self._pack(batch)
         for step in (_write, _sync, _rename):
             for task in batch:
                 _attempt(step, task)
@@ -105,6 +117,19 @@ class FolderShelf:
             task.handle = None
             if task.error:
                 discard(f"{task.path}.tmp")
+
+    def _pack(self, batch: Sequence[_Task]) -> list[_Task]:
+        """Put the short ones of these logs into packs; gives those that need files."""
+        short = [task for task in batch if task.live is None or task.live.end.size <= MOST]
+        packed: dict[LogId, tuple[_Task, bytes]] = {}
+        for task in short:
+            _attempt(_packer(packed), task)
+        try:
+            self._packs.add([(log, data) for log, (_, data) in packed.items()])
+        except OSError as exc:
+            for task, _ in packed.values():
+                task.error = exc
+        return [task for task in batch if task.log not in packed and task.error is None]
 
     def _sync_folders(self, folder: str, batch: Sequence[_Task]) -> None:
         """Make the names in a folder durable, and the first time those of the folders above."""
@@ -140,6 +165,24 @@ def _attempt(step: Callable[[_Task], None], task: _Task) -> None:
             step(task)
         except (OSError, Unavailable) as exc:
             task.error = exc
+
+
+def _packer(packed: dict[LogId, tuple[_Task, bytes]]) -> Callable[[_Task], None]:
+    """A step that adds a log's sealed object to `packed`, unless it is too long."""
+
+    def pack(task: _Task) -> None:
+        data = b"".join(sealed_pieces(task.live))
+        if len(data) <= MOST:
+            packed[task.log] = (task, data)
+
+    return pack
+
+
+async def _open_packed(data: bytes, blocks: BlockCache) -> Sealed:
+    async def fetch(start: int, stop: int) -> bytes:
+        return data[start:stop]
+
+    return await open_sealed(fetch, len(data), blocks, data)
 
 
 def _write(task: _Task) -> None:

@@ -76,6 +76,9 @@ class ObjectShelf:
         except FileNotFoundError:
             return
 
+    def close(self) -> None:
+        """See Shelf. Requests are not held open."""
+
     async def _send(self, log: LogId, key: str, live: Live | None) -> None:
         if not live or live.end.size <= _SHORT:
             data = await asyncio.to_thread(lambda: b"".join(sealed_pieces(live)))
