@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import command_reference
 import coverage_table
 import data_model_tables
 import state_machine
@@ -49,6 +50,7 @@ def generators() -> list[tuple[str, Generate]]:
         ("docs/state-machine.md", partial(whole, state_machine.page)),
         ("docs/requirements.md", partial(whole, coverage_table.requirements_page)),
         ("docs/settings.md", partial(whole, settings_page)),
+        ("docs/cli.md", partial(whole, command_reference.page)),
         *(
             (f"docs/data-model/{api}.md", partial(whole, partial(data_model_tables.page, api=api)))
             for api in data_model_tables.APIS

@@ -60,10 +60,11 @@ def make_executor(name: ExecutorName, settings: Settings, state: Path) -> Execut
             raise BadSettings("auto is a choice among executors, not one of them")
 
 
-async def probe_executors(settings: Settings, state: Path) -> dict[ExecutorName, Probe]:
-    """Find out by trying what the executors can do here, the strongest first."""
+async def probe_executors(
+    settings: Settings, state: Path, names: tuple[ExecutorName, ...] = ("sandbox", "process")
+) -> dict[ExecutorName, Probe]:
+    """Find out by trying what executors can do here, the strongest first."""
     found: dict[ExecutorName, Probe] = {}
-    names: tuple[ExecutorName, ...] = ("sandbox", "process")
     for name in names:
         executor = make_executor(name, settings, state / name)
         try:
@@ -78,16 +79,15 @@ async def choose_executor(settings: Settings, state: Path) -> Choice:
     wanted = settings.worker.executor
     if wanted == "dummy":
         return Choice("dummy", "plays scripted outcomes, as set by worker.executor (BUILDYARD_EXECUTOR)")
-    probes = await probe_executors(settings, state)
     if wanted != "auto":
-        probe = probes[wanted]
+        probe = (await probe_executors(settings, state, (wanted,)))[wanted]
         if not probe.usable:
             raise BadSettings(
                 f"the executor {wanted} (BUILDYARD_EXECUTOR) does not work here: {'; '.join(probe.missing)}"
             )
         return Choice(wanted, "; ".join(("as set by BUILDYARD_EXECUTOR", *probe.notes)), probe.missing)
     missing: list[str] = []
-    for name, probe in probes.items():
+    for name, probe in (await probe_executors(settings, state)).items():
         missing += probe.missing
         if probe.usable:
             return Choice(name, "; ".join(("the strongest that works here", *probe.notes)), tuple(missing))
