@@ -9,7 +9,16 @@ import pytest
 
 from buildyard.client.http import HttpClient, Target
 from buildyard.client.worker import WorkerClient
-from buildyard.domain.errors import EngineError, Invalid, LimitReached, NotFound, TooLarge, Unauthenticated, Unavailable
+from buildyard.domain.errors import (
+    EngineError,
+    Incompatible,
+    Invalid,
+    LimitReached,
+    NotFound,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+)
 from worker.model_server import ModelServer
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter, int], object]
@@ -221,7 +230,14 @@ async def test_a_body_that_fails_on_this_side_raises_its_own_error(server: Serve
 
 @pytest.mark.parametrize(
     ("status", "error"),
-    [(401, Unauthenticated), (404, NotFound), (413, TooLarge), (426, Invalid), (507, LimitReached), (503, Unavailable)],
+    [
+        (401, Unauthenticated),
+        (404, NotFound),
+        (413, TooLarge),
+        (426, Incompatible),
+        (507, LimitReached),
+        (503, Unavailable),
+    ],
 )
 async def test_refusals_become_errors_with_the_servers_words(
     server: Served, status: int, error: type[EngineError]

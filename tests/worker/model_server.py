@@ -90,7 +90,6 @@ class Attempt:
     logs: dict[int, Log] = field(default_factory=dict)
     ends: list[Finished] = field(default_factory=list)
     cancel: bool = False
-    cancel_told: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -308,8 +307,7 @@ class ModelServer:
             elif attempt.session and number not in claim.have:
                 attempt.token += "+" if self.new_tokens else ""
                 jobs.append(attempt)
-            if attempt.cancel and not attempt.cancel_told and attempt.session:
-                attempt.cancel_told = True
+            if attempt.cancel and attempt.session and number not in claim.cancelling:
                 cancel.append(number)
         granted = [msgspec.structs.replace(attempt.grant, token=attempt.token) for attempt in jobs]
         return Claimed(jobs=granted, cancel=cancel, drop=[number for number in claim.have if number in self.dropped])
@@ -390,7 +388,7 @@ class ModelServer:
 
     def _check_session(self, session: str) -> None:
         if session not in self.sessions:
-            raise Refused(409, "this session is not known")
+            raise Refused(404, "this session is not known")
 
     # --- HTTP
 

@@ -10,6 +10,7 @@ from buildyard.domain.errors import (
     Conflict,
     EngineError,
     Forbidden,
+    Incompatible,
     Invalid,
     LimitReached,
     NotFound,
@@ -45,7 +46,7 @@ _ERRORS: dict[int, type[EngineError]] = {
     409: Conflict,
     413: TooLarge,
     422: Invalid,
-    426: Invalid,
+    426: Incompatible,
     429: LimitReached,
     507: LimitReached,
 }
@@ -59,8 +60,8 @@ class WorkerClient:
     """Talks to one server for one worker.
 
     Raises Unavailable if no answer or a broken one comes, and for 5xx; else the error that the status stands for,
-    with the server's words: Invalid (400, 422; 426 for a refused protocol version), Unauthenticated, Forbidden,
-    NotFound, Conflict (409: the session is not known, say hello), TooLarge, LimitReached (429, 507).
+    with the server's words: Invalid (400, 422), Incompatible (426: not this version of the protocol), Unauthenticated,
+    Forbidden, NotFound (404: also a session that is not known), Conflict, TooLarge, LimitReached (429, 507).
     """
 
     def __init__(self, url: str, token: str) -> None:

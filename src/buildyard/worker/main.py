@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import structlog
 
 from buildyard.client.worker import WorkerClient
-from buildyard.domain.errors import Conflict, Forbidden, Invalid, Unavailable
+from buildyard.domain.errors import Conflict, Forbidden, Incompatible, Invalid, Unavailable
 from buildyard.ports import Executor, SourceFetcher
 from buildyard.worker.bench import Bench
 from buildyard.worker.config import WorkerConfig
@@ -73,7 +73,7 @@ async def _serve(bench: Bench, say: Callable[[str], None]) -> int:
             await worker.run()
     except Forbidden as exc:
         return _give_up(say, f"the server does not accept this worker's token: {exc}", UNAUTHENTICATED)
-    except Invalid as exc:
+    except (Invalid, Incompatible) as exc:
         return _give_up(say, f"the server refuses this worker: {exc}", REFUSED)
     return STOPPED
 

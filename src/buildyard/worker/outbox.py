@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import structlog
 
 from buildyard.client.worker import WorkerClient
-from buildyard.domain.errors import Conflict, Invalid, LimitReached, TooLarge, Unavailable
+from buildyard.domain.errors import Conflict, Incompatible, Invalid, LimitReached, NotFound, TooLarge, Unavailable
 from buildyard.protocol import Ack, Answer, Item, Report
 from buildyard.worker.backoff import Backoff
 from buildyard.worker.reel import Reel, output_size
@@ -129,7 +129,7 @@ class Outbox:
             log.warning("report_failed", error=str(exc))
             self.wake(True)
             return False
-        except Conflict as exc:
+        except (NotFound, Conflict, Incompatible) as exc:
             log.warning("session_unknown", error=str(exc))
             self._listener.unknown()
             self.wake(True)

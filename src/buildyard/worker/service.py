@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from buildyard.domain.errors import Conflict, EngineError, Forbidden, Invalid
+from buildyard.domain.errors import Conflict, EngineError, Forbidden, Incompatible, Invalid, NotFound
 from buildyard.domain.states import Cause, Result
 from buildyard.protocol import (
     HEARTBEAT_SECONDS,
@@ -72,7 +72,7 @@ class Worker:
         self._idle = asyncio.Event()
 
     async def run(self) -> None:
-        """Work until drained. Raises Forbidden (Unauthenticated) or Invalid if the server refuses this worker."""
+        """Work until drained. Raises Forbidden (Unauthenticated), Invalid or Incompatible if the server refuses it."""
         loops = [
             asyncio.ensure_future(loop) for loop in (self._claim_always(), self._beat_always(), self._outbox.run())
         ]
@@ -122,10 +122,9 @@ class Worker:
     async def _leave(self) -> None:
         """Take the place of a poll that was cut off, lest the server hands it a job."""
         if self._greeted:
-            last = Claim(session=self._bench.session, free=0, have=list(self._held), wait_s=0)
             with suppress(EngineError, TimeoutError):
                 async with asyncio.timeout(LEAVE_S):
-                    await self._bench.client.claim(last)
+                    await self._bench.client.claim(self._claim_for(0, 0.0))
 
     # --- claims
 
@@ -140,7 +139,7 @@ class Worker:
             except Forbidden:
                 raise
             except EngineError as exc:
-                if isinstance(exc, Invalid) and not self._greeted:
+                if isinstance(exc, Invalid | Incompatible) and not self._greeted:
                     raise
                 log.warning("server_away", error=str(exc))
                 self._greeted = False
@@ -183,7 +182,7 @@ class Worker:
         free = self._free()
         wait_s = min(self._lease_s / 2, 30.0 if free else BUSY_POLL_S)
         sent_at = time.monotonic()
-        claim = Claim(session=self._bench.session, free=free, have=list(self._held), wait_s=wait_s)
+        claim = self._claim_for(free, wait_s)
         claimed = await self._unless_outdated(asyncio.create_task(self._bench.client.claim(claim)), free)
         if claimed is None:
             return
@@ -192,6 +191,12 @@ class Worker:
         self._obey(claimed.cancel, claimed.drop)
         if not begun and age_s < PAUSE_S:
             await asyncio.sleep(PAUSE_S)
+
+    def _claim_for(self, free: int, wait_s: float) -> Claim:
+        cancelling = [attempt for attempt, held in self._held.items() if held.stopped is not None]
+        return Claim(
+            session=self._bench.session, free=free, have=list(self._held), wait_s=wait_s, cancelling=cancelling
+        )
 
     async def _unless_outdated(self, call: asyncio.Task[Claimed], free: int) -> Claimed | None:
         """The poll's answer; None if it asked for what is no longer wanted."""
@@ -268,7 +273,7 @@ class Worker:
             raise
         except EngineError as exc:
             log.warning("heartbeat_failed", error=str(exc))
-            if isinstance(exc, Conflict):
+            if isinstance(exc, NotFound | Conflict | Incompatible):
                 self._on_unknown_session()
             return False
         self._obey(beat.cancel, beat.drop)
