@@ -19,6 +19,7 @@ class Permission(StrEnum):
     MANAGE_SECRETS = "manage_secrets"
     READ_AUDIT = "read_audit"
     REPORT = "report"
+    MANAGE_SELF = "manage_self"
     MANAGE_USERS = "manage_users"
     MANAGE_SERVER = "manage_server"
 
@@ -53,7 +54,10 @@ SCOPE_MAY: dict[str, frozenset[Permission]] = {
     "admin": ALL - {P.REPORT},
     "*": ALL,
 }
-"""What a token with a scope may be used for, as far as its user may do it."""
+"""What a token with a scope may be used for, as far as its user may do it.
+
+Only the last two hold MANAGE_SELF: who may set a password or make tokens can become all that the user is.
+"""
 
 
 class Visibility(IntEnum):
@@ -135,10 +139,48 @@ def require(actor: Actor, permission: Permission, owner: Owner, what: str) -> No
     raise Forbidden(f"{actor.name} may not {permission} {what}")
 
 
+def may_on_server(actor: Actor, permission: Permission) -> bool:
+    """Whether `actor` may do this to the server as a whole; a token of one project never may."""
+    if permission not in actor.allowed or actor.only_project is not None:
+        return False
+    return actor.administrator or permission is Permission.CREATE_IMAGE
+
+
 def require_global(actor: Actor, permission: Permission, what: str) -> None:
     """Raise unless `actor` may do this to the server as a whole."""
-    if permission in actor.allowed and (actor.administrator or permission is Permission.CREATE_IMAGE):
+    if may_on_server(actor, permission):
         return
     if actor.kind is ActorKind.ANONYMOUS:
         raise Unauthenticated(f"sign in to {what}")
     raise Forbidden(f"{actor.name} may not {what}")
+
+
+def require_worker(actor: Actor) -> None:
+    """Raise unless `actor` may take jobs and report on them, be it for one project only (see `serves`)."""
+    if Permission.REPORT in actor.allowed and actor.administrator:
+        return
+    if actor.kind is ActorKind.ANONYMOUS:
+        raise Unauthenticated("sign in to work for this server")
+    raise Forbidden(f"{actor.name} may not work for this server")
+
+
+def serves(actor: Actor, project: ProjectId) -> bool:
+    """Whether a worker may have the jobs, caches and files of a project."""
+    return actor.only_project in (None, project)
+
+
+def require_self(actor: Actor, user: UserId | None, what: str) -> None:
+    """Raise unless `actor` may change this user's password or tokens: their own, or anybody's who manages users.
+
+    A token that may do less than its user must not get at what the user may do.
+    """
+    own = user is not None and user == actor.user
+    if not (own and Permission.MANAGE_SELF in actor.allowed and actor.only_project is None):
+        require_global(actor, Permission.MANAGE_USERS, what)
+
+
+def may_use_of(actor: Actor, account: AccountId | None, *, public: bool) -> bool:
+    """Whether `actor` may use what an account (None: the server) offers, such as an image."""
+    if public or account is None or account in actor.account_roles:
+        return True
+    return actor.administrator and actor.only_project is None

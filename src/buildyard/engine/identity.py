@@ -14,7 +14,9 @@ from buildyard.domain.access import (
     ActorKind,
     Permission,
     Role,
+    require,
     require_global,
+    require_self,
 )
 from buildyard.domain.errors import Conflict, Fault, Forbidden, Invalid, NotFound, Unauthenticated
 from buildyard.domain.ids import AccountId, Moment, TokenId
@@ -147,8 +149,7 @@ async def list_users(tx: Transaction, actor: Actor) -> list[User]:
 async def change_password(tx: Transaction, actor: Actor, username: str, password_hash: str) -> None:
     """Set a user's password; people may set their own."""
     user = await identity.find_user(tx, username)
-    if actor.user is None or user is None or actor.user != user.id:
-        require_global(actor, Permission.MANAGE_USERS, "manage users")
+    require_self(actor, user.id if user else None, "set this password")
     if user is None:
         raise NotFound(f"user {username} not found")
     await identity.set_password(tx, user.id, password_hash)
@@ -166,21 +167,22 @@ async def create_token(
     labels: tuple[str, ...] = (),
     expires_at: Moment | None = None,
 ) -> NewToken:
-    """Make a token for a user; people may make their own, within what they may do now."""
+    """Make a token for a user; people may make their own, within what they may do now. See `require_self`."""
     unknown = [scope for scope in scopes if scope not in SCOPE_MAY]
     if unknown or not scopes:
         words = ", ".join(sorted(SCOPE_MAY))
         message = f"unknown scope {unknown[0]!r}; there are {words}" if unknown else f"name a scope: {words}"
         raise Invalid(message, (Fault("scopes", message, "unknown_scope"),))
     user = await identity.find_user(tx, username)
-    if actor.user is None or user is None or actor.user != user.id:
-        require_global(actor, Permission.MANAGE_USERS, "make tokens for others")
+    require_self(actor, user.id if user else None, "make such tokens")
     if user is None:
         raise NotFound(f"user {username} not found")
     wanted = frozenset[Permission]().union(*(SCOPE_MAY[scope] for scope in scopes))
     if not wanted <= actor.allowed:
         raise Forbidden("a token cannot be allowed more than the one that makes it")
-    project = (await projects.get_by_uid(tx, project_uid)).id if project_uid else None
+    project = await projects.get_by_uid(tx, project_uid) if project_uid else None
+    if project is not None:
+        require(actor, Permission.READ, project.owner, "project")
     secret = f"by_{secrets.token_urlsafe(32)}"
     token = await identity.add_token(
         tx,
@@ -188,7 +190,7 @@ async def create_token(
         user.id,
         name=name,
         scopes=scopes,
-        project=project,
+        project=project.id if project else None,
         labels=labels,
         expires_at=expires_at,
     )
@@ -199,8 +201,7 @@ async def create_token(
 async def list_tokens(tx: Transaction, actor: Actor, username: str | None) -> list[Token]:
     """A user's tokens, or everyone's."""
     user = await identity.find_user(tx, username) if username is not None else None
-    if user is None or user.id != actor.user:
-        require_global(actor, Permission.MANAGE_USERS, "see others' tokens")
+    require_self(actor, user.id if user else None, "see these tokens")
     if username is not None and user is None:
         raise NotFound(f"user {username} not found")
     return await identity.tokens_of(tx, user.id if user else None)
@@ -209,8 +210,7 @@ async def list_tokens(tx: Transaction, actor: Actor, username: str | None) -> li
 async def revoke_token(tx: Transaction, actor: Actor, token: TokenId) -> None:
     """End a token; one that has ended stays as it is."""
     found = await identity.get_token(tx, token)
-    if found.user != actor.user:
-        require_global(actor, Permission.MANAGE_USERS, "revoke others' tokens")
+    require_self(actor, found.user, "revoke this token")
     if await identity.revoke_token(tx, token):
         await audit.add(tx, actor, "token.revoke", token)
 
