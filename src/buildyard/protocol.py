@@ -9,6 +9,7 @@ a repeated one changes nothing and gets the same answer.
 | `POST claim` | Claim → Claimed | long poll for jobs, cancel wishes and dropped attempts |
 | `POST heartbeat` | Heartbeat → Beat | renews the leases of all held attempts |
 | `POST report` | Report → Reported | progress, output and results of many attempts, in order |
+| `POST revisions/pin` | PinRevision → RevisionPinned | which commit all jobs of a build check out |
 | `POST caches/find` | FindCache → CacheFound | which blob to restore |
 | `GET blobs/SHA256`, `HEAD` | → bytes | sources, inputs, caches |
 | `PUT blobs` | bytes → BlobStored | outputs, caches (streamed) |
@@ -270,6 +271,23 @@ class Reported(Message, frozen=True, kw_only=True):
     """One Ack for each item, in order."""
 
     acks: list[Ack]
+
+
+class PinRevision(Message, frozen=True, kw_only=True):
+    """What a branch, or an abbreviated commit, of a held attempt's source turned out to be."""
+
+    attempt: int
+    token: str
+    commit: str
+    branch: str = ""
+    author: str = ""
+    subject: str = ""
+
+
+class RevisionPinned(Message, frozen=True, kw_only=True):
+    """The commit that all jobs of the build check out: the first that was told."""
+
+    commit: str
 
 
 class FindCache(Message, frozen=True, kw_only=True):

@@ -33,8 +33,10 @@ from buildyard.protocol import (
     JobGrant,
     Message,
     Output,
+    PinRevision,
     Report,
     Reported,
+    RevisionPinned,
     Started,
     StepFinished,
     StepGrant,
@@ -473,6 +475,8 @@ class ModelServer:
                 answer = self._heartbeat(msgspec.msgpack.decode(body, type=Heartbeat))
             case "report":
                 answer = self._report(msgspec.msgpack.decode(body, type=Report))
+            case "revisions/pin":
+                answer = RevisionPinned(commit=msgspec.msgpack.decode(body, type=PinRevision).commit)
             case "caches/find":
                 answer = self._find_cache(msgspec.msgpack.decode(body, type=FindCache))
             case _:

@@ -29,8 +29,10 @@ from buildyard.protocol import (
     Heartbeat,
     Hello,
     Message,
+    PinRevision,
     Report,
     Reported,
+    RevisionPinned,
     Welcome,
 )
 
@@ -86,6 +88,10 @@ class WorkerClient:
     async def report(self, report: Report) -> Reported:
         """Tell what happened."""
         return await self._call("report", report, Reported)
+
+    async def pin_revision(self, found: PinRevision) -> RevisionPinned:
+        """Which commit to check out, after a branch was found to be at one."""
+        return await self._call("revisions/pin", found, RevisionPinned)
 
     async def find_cache(self, wanted: FindCache) -> CacheFound:
         """Which blob to restore."""

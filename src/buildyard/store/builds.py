@@ -121,6 +121,11 @@ ADD_EVALUATION_BUILD = insertion(evaluation_builds)
 ADD_REVISION = insertion(revisions)
 ADD_EVALUATION_REVISION = insertion(evaluation_revisions)
 REVISION = Statement(select(*_REVISION).where(revisions.c.id == given("key")))
+PIN_REVISION = Statement(
+    update(revisions)
+    .where(revisions.c.id == given("key"), revisions.c.commit == given("seen"))
+    .values(commit=given("commit"), branch=given("branch"), message=given("message"), author=given("author"))
+)
 MOVE = Statement(
     update(builds)
     .where(builds.c.id == given("key"), builds.c.row_version == given("seen"))
@@ -259,6 +264,21 @@ async def revision(tx: Transaction, key: RevisionId) -> Revision:
     if found is None:
         raise NotFound("revision not found")
     return found
+
+
+async def pin_revision(
+    tx: Transaction, revision: Revision, *, commit: str, branch: str, message: str, author: str
+) -> None:
+    """Make a revision exact, unless somebody did so meanwhile."""
+    await tx.execute(
+        PIN_REVISION,
+        key=revision.id,
+        seen=revision.commit,
+        commit=commit,
+        branch=branch,
+        message=message,
+        author=author,
+    )
 
 
 async def add_revision(

@@ -1,17 +1,21 @@
 """Prepares a workspace before the steps: source, inputs, caches, each with its size and time in the log of `setup`."""
 
+import asyncio
 import errno
 import hashlib
+import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 from buildyard.domain.errors import EngineError, LimitReached, Unavailable
-from buildyard.domain.sources import masked
+from buildyard.domain.sources import is_exact, masked
+from buildyard.domain.specs import GitSource
 from buildyard.domain.states import Cause, Result
 from buildyard.ports import Executor, FetchedRevision, Workspace
-from buildyard.protocol import InputFile
+from buildyard.protocol import InputFile, PinRevision
 from buildyard.worker.bench import Bench, for_each
 from buildyard.worker.caches import Wanted, restore_caches
 from buildyard.worker.held import Ending, HeldAttempt
@@ -64,13 +68,42 @@ async def _lay_source(bench: Bench, held: HeldAttempt, folder: Path, log: StepLo
     git, uploaded = held.grant.git, held.grant.folder
     if git is not None:
         log.say(f"source: {masked(git.url)}")
-        revision = await bench.fetcher.fetch(git, folder, log.say)
+        revision = await _fetch_pinned(bench, held, git, folder, log)
         hide_scripts(folder)
         log.say(f"source: {_revision_words(revision)}, in {time.monotonic() - begun:.1f} s")
     elif uploaded is not None:
         await bench.patiently(lambda: bench.fetcher.fetch(uploaded, folder, log.say))
         hide_scripts(folder)
         log.say(f"source: uploaded folder, {size_words(uploaded.size)}, in {time.monotonic() - begun:.1f} s")
+
+
+async def _fetch_pinned(bench: Bench, held: HeldAttempt, git: GitSource, folder: Path, log: StepLog) -> FetchedRevision:
+    """Check out what all jobs of the build check out: the commit at which the first of them found the branch."""
+    revision = await bench.fetcher.fetch(git, folder, log.say)
+    if is_exact(git.commit):
+        return revision
+    found = PinRevision(
+        attempt=held.grant.attempt,
+        token=held.reel.token,
+        commit=revision.commit,
+        branch=revision.branch,
+        author=revision.author,
+        subject=revision.subject,
+    )
+    pinned = await bench.patiently(lambda: bench.client.pin_revision(found))
+    if pinned.commit == revision.commit:
+        return revision
+    log.say(f"source: the branch has moved; this build is of commit {pinned.commit}")
+    await asyncio.to_thread(_empty, folder)
+    return await bench.fetcher.fetch(replace(git, commit=pinned.commit), folder, log.say)
+
+
+def _empty(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
 
 
 def _revision_words(revision: FetchedRevision) -> str:

@@ -15,10 +15,10 @@ from buildyard.apis.worker.errors import on_engine_error, on_http_error
 from buildyard.domain.access import SYSTEM, Actor
 from buildyard.domain.errors import EngineError, Invalid, NotFound
 from buildyard.domain.ids import Sha256
-from buildyard.engine import claiming, files, identity, progress
+from buildyard.engine import claiming, files, identity, progress, revisions
 from buildyard.engine.engine import Engine, system_clock
 from buildyard.engine.sign_in import PasswordGate, authenticate
-from buildyard.protocol import BlobStored, Claim, FindCache, Heartbeat, Hello, Report
+from buildyard.protocol import BlobStored, Claim, FindCache, Heartbeat, Hello, PinRevision, Report
 
 M = TypeVar("M")
 BODY_LIMIT = 32 * MIB
@@ -84,6 +84,11 @@ class WorkerRoutes:
         actor = await self._actor(request)
         return _answer(await progress.report(self._engine, actor, await _decoded(request, Report)))
 
+    async def pin_revision(self, request: Request) -> Response:
+        """Which commit a build's jobs check out."""
+        actor = await self._actor(request)
+        return _answer(await self._engine.run(revisions.pin_revision, actor, await _decoded(request, PinRevision)))
+
     async def find_cache(self, request: Request) -> Response:
         """Which blob to restore."""
         actor = await self._actor(request)
@@ -127,6 +132,7 @@ def worker_app(engine: Engine, gate: PasswordGate) -> Starlette:
             Route("/worker/v1/claim", routes.claim, methods=["POST"]),
             Route("/worker/v1/heartbeat", routes.heartbeat, methods=["POST"]),
             Route("/worker/v1/report", routes.report, methods=["POST"]),
+            Route("/worker/v1/revisions/pin", routes.pin_revision, methods=["POST"]),
             Route("/worker/v1/caches/find", routes.find_cache, methods=["POST"]),
             Route("/worker/v1/blobs/{sha256:str}", routes.get_blob, methods=["GET"]),
             Route("/worker/v1/blobs", routes.put_blob, methods=["PUT"]),
