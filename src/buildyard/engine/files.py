@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterable
 
-from buildyard.domain.access import Actor, Permission, require_global
+from buildyard.domain.access import Actor, require_worker
 from buildyard.domain.errors import NotFound, Stale, Unavailable
 from buildyard.domain.ids import AttemptId, Sha256
 from buildyard.domain.states import Phase
@@ -32,14 +32,19 @@ async def touch_blob(tx: Transaction, _actor: Actor, info: BlobInfo) -> None:
 
 
 async def knows_blob(tx: Transaction, actor: Actor, sha256: Sha256) -> bool:
-    """Whether a worker need not send these bytes."""
-    require_global(actor, Permission.REPORT, "work for this server")
+    """Whether a worker may have these bytes and need not send them.
+
+    A worker of one project knows what that project keeps and what its jobs run on now.
+    """
+    require_worker(actor)
+    if actor.only_project is not None and not await kept.is_of_project(tx, sha256, actor.only_project):
+        return False
     return await kept.knows_blob(tx, sha256)
 
 
 async def find_cache(tx: Transaction, actor: Actor, wanted: FindCache) -> CacheFound:
     """Which blob to restore for a cache of a held attempt's job; marks it as used."""
-    require_global(actor, Permission.REPORT, "work for this server")
+    require_worker(actor)
     attempt = await attempts.get(tx, AttemptId(wanted.attempt))
     if attempt.token_hash != fencing_digest(wanted.token) or attempt.state.phase is Phase.FINISHED:
         raise Stale("the attempt is no longer this worker's")

@@ -2,7 +2,7 @@
 
 import re
 
-from buildyard.domain.access import Actor, Permission, require_global
+from buildyard.domain.access import Actor, Permission, may_use_of, require_global
 from buildyard.domain.errors import Conflict, Fault, Invalid
 from buildyard.store import audit, images
 from buildyard.store.images import Image
@@ -41,6 +41,5 @@ async def list_images(tx: Transaction, actor: Actor, *, public: bool | None) -> 
     return [
         image
         for image in await images.search(tx)
-        if (image.public or actor.administrator or image.account in actor.account_roles)
-        and (public is None or image.public is public)
+        if may_use_of(actor, image.account, public=image.public) and (public is None or image.public is public)
     ]

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from buildyard.domain import transitions
-from buildyard.domain.access import Actor, Permission, require_global
+from buildyard.domain.access import Actor, require_worker, serves
 from buildyard.domain.builds import Attempt, Job
 from buildyard.domain.errors import Conflict, Incompatible, NotFound
-from buildyard.domain.fairness import Usage, pick
+from buildyard.domain.fairness import Lane, Usage, pick
 from buildyard.domain.ids import SECOND, AttemptId, LaneId, LogId, Moment, WorkerId
 from buildyard.domain.labels import Offer, fits, requirement_of
 from buildyard.domain.specs import FolderSource, GitSource, JobSpec
@@ -47,7 +47,7 @@ async def greet_worker(
 
     `labels` are fixed by its token, if it fixes any.
     """
-    require_global(actor, Permission.REPORT, "work for this server")
+    require_worker(actor)
     if hello.protocol not in (VERSION, VERSION - 1):
         raise Incompatible(f"this server speaks worker protocol {VERSION}, not {hello.protocol}: use an equal version")
     worker = await workers.find_or_add(tx, hello.name)
@@ -85,7 +85,7 @@ async def _is_alive(tx: Transaction, worker: Worker, lease: float) -> bool:
 
 
 async def _session(tx: Transaction, actor: Actor, session: str) -> Worker:
-    require_global(actor, Permission.REPORT, "work for this server")
+    require_worker(actor)
     worker = await workers.find_by_session(tx, session)
     if worker is None:
         raise NotFound("unknown session: say hello first")
@@ -95,13 +95,30 @@ async def _session(tx: Transaction, actor: Actor, session: str) -> Worker:
 async def has_work(tx: Transaction, actor: Actor, session: str, free: int, have: Sequence[int]) -> bool:
     """Whether a claim would give anything now: jobs, cancel wishes, or grants that got lost on the way."""
     worker = await _session(tx, actor, session)
+    if await _undelivered(tx, actor, worker, have):
+        return True
+    return free > 0 and not worker.paused and bool(await _lanes(tx, actor, worker))
+
+
+async def _undelivered(tx: Transaction, actor: Actor, worker: Worker, have: Sequence[int]) -> list[Attempt]:
+    """Attempts that a worker was given but has not got."""
     known = set(have)
-    for attempt in await attempts.open_of_worker(tx, worker.id):
-        if attempt.id not in known and attempt.started_at is None:
-            return True
-    if free > 0 and not worker.paused:
-        return any(fits(worker.offer, requirement(busy.requirement_key)) for busy in await jobs.busy_lanes(tx))
-    return False
+    return [
+        attempt
+        for attempt in await attempts.open_of_worker(tx, worker.id)
+        if attempt.id not in known
+        and attempt.started_at is None
+        and (actor.only_project is None or serves(actor, (await attempts.grant_facts(tx, attempt.job)).project))
+    ]
+
+
+async def _lanes(tx: Transaction, actor: Actor, worker: Worker) -> list[Lane]:
+    """The queues that a worker may be given jobs of: those that it fits, of its token's project if that names one."""
+    return [
+        busy.lane
+        for busy in await jobs.busy_lanes(tx)
+        if serves(actor, busy.lane.project) and fits(worker.offer, requirement(busy.requirement_key))
+    ]
 
 
 async def cancel_wishes(tx: Transaction, actor: Actor, session: str) -> list[AttemptId]:
@@ -116,16 +133,11 @@ async def claim_jobs(
     worker = await _session(tx, actor, session)
     await workers.seen(tx, worker.id)
     until = Moment(tx.now + int(lease * SECOND))
-    known = set(have)
-    grants = [
-        await _grant_again(tx, attempt, until)
-        for attempt in await attempts.open_of_worker(tx, worker.id)
-        if attempt.id not in known and attempt.started_at is None
-    ]
+    grants = [await _grant_again(tx, attempt, until) for attempt in await _undelivered(tx, actor, worker, have)]
     free -= len(grants)
     if free <= 0 or worker.paused:
         return grants
-    busy = [b.lane for b in await jobs.busy_lanes(tx) if fits(worker.offer, requirement(b.requirement_key))]
+    busy = await _lanes(tx, actor, worker)
     wanted: dict[LaneId, int] = defaultdict(int)
     for lane, count in pick(busy, usage, free):
         wanted[lane] += count

@@ -4,7 +4,7 @@ import hashlib
 
 import msgspec
 
-from buildyard.domain.access import Actor, Permission, require
+from buildyard.domain.access import Actor, Permission, may_use_of, require
 from buildyard.domain.errors import Conflict, Fault, Forbidden, Invalid, NotFound
 from buildyard.domain.ids import PipelineVersionId
 from buildyard.domain.specs import JobSpec, PipelineSpec
@@ -28,8 +28,7 @@ async def image_faults(tx: Transaction, actor: Actor, jobs: tuple[JobSpec, ...])
     usable: dict[str, bool] = {}
     for slug in {job.image for job in jobs}:
         image = await images.find(tx, slug)
-        own = image is not None and (image.account is None or image.account in actor.account_roles)
-        usable[slug] = image is not None and (image.public or own or actor.administrator)
+        usable[slug] = image is not None and may_use_of(actor, image.account, public=image.public)
     return [
         Fault(f"steps[{i}].imageSlug", f"there is no image {job.image!r}", "unknown_image")
         for i, job in enumerate(jobs)

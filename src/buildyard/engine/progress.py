@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from buildyard.domain import transitions
-from buildyard.domain.access import Actor, Permission, require_global
+from buildyard.domain.access import Actor, require_worker
 from buildyard.domain.builds import Attempt, Build, Job, Step
 from buildyard.domain.errors import Conflict, NotFound, Unavailable
 from buildyard.domain.ids import AttemptId, JobId, LogId, Moment, Sha256, StepId
@@ -37,7 +37,7 @@ async def standings(
     tx: Transaction, actor: Actor, held: Sequence[tuple[AttemptId, str]]
 ) -> dict[tuple[AttemptId, str], Standing]:
     """How each attempt stands with the one who reports it with a token."""
-    require_global(actor, Permission.REPORT, "report")
+    require_worker(actor)
     found: dict[tuple[AttemptId, str], Standing] = {}
     for key, token in held:
         try:
@@ -143,7 +143,7 @@ async def record_progress(
 
     Rows are locked in the order builds, jobs, attempts, each by id.
     """
-    require_global(actor, Permission.REPORT, "report")
+    require_worker(actor)
     grouped: dict[AttemptId, list[Item]] = defaultdict(list)
     for item in items:
         grouped[AttemptId(item.attempt)].append(item)

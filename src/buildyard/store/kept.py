@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import and_, delete, func, select, update
+from sqlalchemy import and_, delete, func, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from buildyard.domain.errors import NotFound, Unavailable
 from buildyard.domain.ids import ArtifactId, AttemptId, BuildId, JobId, Moment, ProjectId, Sha256, Uid
+from buildyard.domain.states import Phase
 from buildyard.store.statements import Row, Statement, Value, given, insertion
-from buildyard.store.tables import artifacts, blobs, caches, job_needs
+from buildyard.store.tables import artifacts, attempts, blobs, builds, caches, job_needs, revisions
 from buildyard.store.transactions import Transaction
 
 
@@ -96,6 +97,26 @@ RELEASE_BLOB = Statement(
     .values(references=blobs.c.references - 1, used_at=given("at"))
 )
 BLOB = Statement(select(blobs.c.size).where(blobs.c.sha256 == given("digest"), blobs.c.doomed == 0))
+_KEPT_BY_PROJECT = (
+    select(artifacts.c.id)
+    .select_from(artifacts.join(builds, builds.c.id == artifacts.c.build))
+    .where(artifacts.c.sha256 == given("digest"), builds.c.project == given("within"))
+)
+_CACHED_BY_PROJECT = select(caches.c.id).where(caches.c.sha256 == given("digest"), caches.c.project == given("within"))
+_RUN_ON_BY_PROJECT = (
+    select(attempts.c.id)
+    .select_from(
+        attempts.join(builds, builds.c.id == attempts.c.build).join(revisions, revisions.c.id == builds.c.revision)
+    )
+    .where(
+        attempts.c.phase < int(Phase.FINISHED),
+        revisions.c.source_blob == given("digest"),
+        builds.c.project == given("within"),
+    )
+)
+OF_PROJECT = Statement(
+    select(literal(1)).where(or_(_KEPT_BY_PROJECT.exists(), _CACHED_BY_PROJECT.exists(), _RUN_ON_BY_PROJECT.exists()))
+)
 UNREFERENCED = Statement(
     select(blobs.c.sha256)
     .where(blobs.c.references == 0, blobs.c.used_at < given("before"))
@@ -182,6 +203,11 @@ async def keep_blob(tx: Transaction, sha256: Sha256, size: int, *, references: i
     values: dict[str, Value] = {"sha256": sha256, "size": size, "references": references}
     if await tx.execute(KEEP_BLOB, **values, created_at=tx.now, used_at=tx.now) == 0:
         raise Unavailable("an unused blob with these bytes is being removed: send it again")
+
+
+async def is_of_project(tx: Transaction, sha256: Sha256, project: ProjectId) -> bool:
+    """Whether a project keeps a blob as an artifact or cache, or one of its jobs that run now has it as source."""
+    return await tx.fetch_one(OF_PROJECT, digest=sha256, within=project) is not None
 
 
 async def knows_blob(tx: Transaction, sha256: Sha256) -> bool:
