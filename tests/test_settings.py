@@ -110,6 +110,22 @@ def test_the_build_server_api_asks_for_tokens_elsewhere() -> None:
     assert not read_settings({"BUILDYARD_HOST": "192.0.2.1"}).build_server_open
 
 
+@pytest.mark.parametrize("url", ["https://ci.example.org", "http://192.0.2.1:8010", "https://[2001:db8::1]/"])
+def test_behind_a_declared_proxy_the_build_server_api_asks_for_tokens(url: str) -> None:
+    assert not read_settings({"BUILDYARD_PUBLIC_URL": url}).build_server_open
+
+    with pytest.raises(BadSettings, match=r"server\.public_url \(BUILDYARD_PUBLIC_URL\) names"):
+        read_settings({"BUILDYARD_PUBLIC_URL": url, "BUILDYARD_BUILD_SERVER_AUTH": "open"})
+
+
+def test_a_public_url_of_this_machine_leaves_the_build_server_api_open() -> None:
+    assert read_settings({"BUILDYARD_PUBLIC_URL": "http://localhost:8010"}).build_server_open
+
+
+def test_listening_on_every_address_asks_for_tokens() -> None:
+    assert not read_settings({"BUILDYARD_HOST": ""}).build_server_open
+
+
 def test_an_open_build_server_api_beyond_loopback_is_refused() -> None:
     with pytest.raises(BadSettings, match="only on a loopback address"):
         read_settings({"BUILDYARD_HOST": "0.0.0.0", "BUILDYARD_BUILD_SERVER_AUTH": "open"})

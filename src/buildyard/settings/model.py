@@ -6,6 +6,7 @@ import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 
@@ -94,8 +95,8 @@ class BuildServer:
 
     auth: Literal["auto", "open", "token"] = setting(
         "auto",
-        "`open`: no token is asked for, allowed only while listening on loopback. `token`: every call needs one. "
-        "`auto`: `open` on loopback, else `token`.",
+        "`open`: no token is asked for, allowed only while listening on loopback, without a public address elsewhere. "
+        "`token`: every call needs one. `auto`: `open` where that is allowed, else `token`.",
         "BUILDYARD_BUILD_SERVER_AUTH",
     )
 
@@ -301,7 +302,16 @@ class Settings:
     @property
     def build_server_open(self) -> bool:
         """Whether the Build Server API asks for no token."""
-        return self.build_server.auth == "open" or (self.build_server.auth == "auto" and is_loopback(self.server.host))
+        return self.build_server.auth == "open" or (self.build_server.auth == "auto" and not self.reached_as)
+
+    @property
+    def reached_as(self) -> str:
+        """The name by which other machines reach the server, as far as the settings say; empty if none can.
+
+        A public address that is not loopback means a proxy in front, whatever the server itself listens on.
+        """
+        named = urlsplit(self.server.public_url).hostname or "localhost"
+        return next((host for host in (self.server.host or "every address", named) if not is_loopback(host)), "")
 
     @property
     def client_url(self) -> str:

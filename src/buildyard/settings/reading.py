@@ -101,10 +101,12 @@ def _passing(environment: Mapping[str, str], patterns: tuple[str, ...]) -> dict[
 def _check(settings: Settings) -> None:
     """Rules between settings."""
     server = settings.server
-    if settings.build_server.auth == "open" and not is_loopback(server.host):
+    if settings.build_server.auth == "open" and settings.reached_as:
+        listens = not is_loopback(server.host)
+        exposing = "server.host (BUILDYARD_HOST)" if listens else "server.public_url (BUILDYARD_PUBLIC_URL)"
         raise BadSettings(
             f"build_server.auth = open (BUILDYARD_BUILD_SERVER_AUTH) is allowed only on a loopback address, "
-            f"but server.host (BUILDYARD_HOST) is {server.host}: use token, or listen on 127.0.0.1"
+            f"but {exposing} names {settings.reached_as}: use token"
         )
     if not 0 <= server.port <= 65535:
         raise BadSettings(f"server.port (BUILDYARD_PORT) must lie between 0 and 65535, not {server.port}")
