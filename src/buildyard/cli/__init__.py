@@ -13,3 +13,8 @@ def main() -> int:
     from buildyard.cli.app import run_app
 
     return run_app()
+
+
+def spare_rich() -> None:
+    """Keep structlog from importing Rich, for tracebacks that nobody uses: 9 MB as long as a server or worker lives."""
+    sys.modules.setdefault("rich", None)  # type: ignore[arg-type] # None is how an import is refused

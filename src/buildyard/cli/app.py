@@ -5,6 +5,7 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
+from buildyard.cli import spare_rich
 from buildyard.cli.exits import ExitCode, carry_out
 
 app = typer.Typer(
@@ -65,6 +66,7 @@ def serve(
     matrix: MatrixOption = None,
 ) -> None:
     """Start the server, and with it a worker. Settings: docs/settings.md."""
+    spare_rich()
     from buildyard.cli.serve import serve_command
 
     _end(serve_command(run, tuple(matrix or ())))
@@ -93,6 +95,7 @@ def worker(
     ] = None,
 ) -> None:
     """Work for a server: claim jobs, run them, report. SIGTERM lets running jobs end, a second one kills them."""
+    spare_rich()
     from buildyard.cli.worker import WorkerOptions, worker_command
 
     wanted = WorkerOptions(

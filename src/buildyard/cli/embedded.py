@@ -54,10 +54,8 @@ def prepare_launch(settings: Settings, choice: Choice, token: str, say: Callable
         "BUILDYARD_TOKEN": token,
         CONFIG_VARIABLE: os.devnull,
     }
-    argv = (
-        *(sys.executable, "-m", "buildyard.cli", "worker", "--server", f"unix://{settings.socket}"),
-        *("--folder", str(folder), "--drain-seconds", str(settings.worker.drain_seconds)),
-    )
+    address, drain = f"unix://{settings.socket}", str(settings.worker.drain_seconds)
+    argv = (sys.executable, "-m", "buildyard.cli.worker", address, str(folder), drain)
     user = _own_user(settings, choice, say)
     if user is not None:
         environment |= {"HOME": str(folder), "USER": "buildyard", "LOGNAME": "buildyard"}
@@ -87,6 +85,7 @@ def _own_user(settings: Settings, choice: Choice, say: Callable[[str], None]) ->
     except (OSError, subprocess.SubprocessError):
         say("worker: runs as root, and so do its jobs: another user cannot run this Python or read Buildyard")
         return None
+    say(f"worker: has uid {WORKER_USER} for itself, and so have its jobs; limits hold for their single processes")
     return WORKER_USER
 
 

@@ -5,6 +5,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from buildyard.cli import spare_rich
 from buildyard.cli.exits import ExitCode
 from buildyard.settings import BadSettings, Settings, process_environment, read_settings
 
@@ -14,13 +15,13 @@ class WorkerOptions:
     """What was asked for on the command line; empty values leave the settings as they are."""
 
     server: str
-    token: str
-    token_file: Path | None
-    folder: Path | None
-    slots: int | None
-    name: str
-    labels: tuple[str, ...]
-    drain_seconds: float | None
+    token: str = ""
+    token_file: Path | None = None
+    folder: Path | None = None
+    slots: int | None = None
+    name: str = ""
+    labels: tuple[str, ...] = ()
+    drain_seconds: float | None = None
 
 
 def worker_command(options: WorkerOptions) -> int:
@@ -71,3 +72,15 @@ def _token(options: WorkerOptions, settings: Settings) -> str:
     if not token:
         raise BadSettings("a worker needs a token with the scope runner: --token-file, or BUILDYARD_TOKEN")
     return token
+
+
+def _embedded() -> int:
+    """How `serve` starts its worker: SERVER FOLDER DRAIN_SECONDS, the rest by variables; without Typer, to be small."""
+    server, folder, drain_seconds = sys.argv[1:]
+    spare_rich()
+    options = WorkerOptions(server=server, folder=Path(folder), drain_seconds=float(drain_seconds))
+    return worker_command(options)
+
+
+if __name__ == "__main__":
+    sys.exit(_embedded())
