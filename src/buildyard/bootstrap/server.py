@@ -6,22 +6,20 @@ import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
 from buildyard.adapters.blobs.local import LocalBlobStore
-from buildyard.adapters.blobs.objects import ObjectBlobStore
 from buildyard.adapters.bus.memory import MemoryBus
-from buildyard.adapters.bus.postgres import PostgresBus
 from buildyard.adapters.logs.local import LocalLogStore
-from buildyard.adapters.logs.objects import S3LogStore
-from buildyard.adapters.object_store import connect_s3
 from buildyard.apis.dispatch import Dispatcher, Mount
 from buildyard.apis.health import health_app
 from buildyard.apis.native.routes import native_app
 from buildyard.apis.observe import Observer
 from buildyard.apis.worker.routes import worker_app
+from buildyard.bootstrap.schema import prepare_schema
 from buildyard.domain.access import SYSTEM
 from buildyard.engine import identity
 from buildyard.engine.engine import Database, Engine, Policy, fresh_uid, system_clock
@@ -29,13 +27,15 @@ from buildyard.engine.loops import keep_time
 from buildyard.engine.sign_in import PasswordGate
 from buildyard.engine.usage import UsageBook
 from buildyard.ports import BlobStore, EventBus, LogStore
-from buildyard.settings import BadSettings, Settings
-from buildyard.store.postgres import PostgresDatabase
-from buildyard.store.schema import upgrade
+from buildyard.settings import Settings
 from buildyard.store.sqlite import SqliteDatabase
 
+if TYPE_CHECKING:
+    from buildyard.adapters.blobs.objects import ObjectBlobStore
+    from buildyard.adapters.logs.chunked import ChunkedLogs
+
 SQLITE = "sqlite:///"
-S3_OPTIONS = frozenset({"endpoint", "region", "access_key_id", "secret_access_key"})
+"""What only some servers need (PostgreSQL, object stores, migrations) is imported where it is used, for its memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ class Wakers:
 async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
     """The engine of these settings, its schema up to date, its clockwork running; all of it closed at the end."""
     async with contextlib.AsyncExitStack() as stack:
-        await upgrade(settings.database_url)
+        await prepare_schema(settings.database_url)
         bus = await _open_bus(settings, stack)
         database = await _open_database(settings, Wakers(bus), stack)
         logs, blobs = await _open_stores(settings, stack)
@@ -105,6 +105,8 @@ async def _open_database(settings: Settings, wakers: Wakers, stack: contextlib.A
         path = Path(url.removeprefix(SQLITE))
         database = SqliteDatabase(path, clock=system_clock, fresh_uid=fresh_uid, wake=wakers.wake)
     else:
+        from buildyard.store.postgres import PostgresDatabase
+
         database = PostgresDatabase(url, clock=system_clock, fresh_uid=fresh_uid, wake=wakers.wake)
     await database.open()
     stack.push_async_callback(database.close)
@@ -114,6 +116,8 @@ async def _open_database(settings: Settings, wakers: Wakers, stack: contextlib.A
 async def _open_bus(settings: Settings, stack: contextlib.AsyncExitStack) -> EventBus:
     if settings.database_url.startswith(SQLITE):
         return MemoryBus()
+    from buildyard.adapters.bus.postgres import PostgresBus
+
     bus = PostgresBus(settings.database_url)
     await bus.open()
     stack.push_async_callback(bus.close)
@@ -122,18 +126,12 @@ async def _open_bus(settings: Settings, stack: contextlib.AsyncExitStack) -> Eve
 
 async def _open_stores(settings: Settings, stack: contextlib.AsyncExitStack) -> tuple[LogStore, BlobStore]:
     """Logs and blobs: both in the data folder, or both in one bucket below the prefix of `blobs.url`."""
-    logs: LocalLogStore | S3LogStore
+    logs: ChunkedLogs
     blobs: LocalBlobStore | ObjectBlobStore
     if settings.blobs.url:
-        bucket, _, prefix = settings.blobs.url.removeprefix("s3://").partition("/")
-        prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
-        unknown = set(settings.blobs.options) - S3_OPTIONS
-        if unknown or not settings.blobs.url.startswith("s3://"):
-            raise BadSettings(f"blobs.url is s3://BUCKET/PREFIX, its options are {', '.join(sorted(S3_OPTIONS))}")
-        options = {"access_key_id": "", "secret_access_key": "", **settings.blobs.options}
-        store = connect_s3(bucket, **options)
-        logs = S3LogStore(settings.data / "logs", store, prefix=f"{prefix}logs/")
-        blobs = ObjectBlobStore(store, settings.data / "incoming", prefix=f"{prefix}blobs/")
+        from buildyard.bootstrap.buckets import open_bucket
+
+        logs, blobs = open_bucket(settings)
     else:
         logs = LocalLogStore(settings.data / "logs")
         blobs = LocalBlobStore(settings.data / "blobs")

@@ -5,21 +5,23 @@ import shutil
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 from buildyard.domain.access import Actor
 from buildyard.domain.errors import LimitReached
 from buildyard.domain.ids import Moment
 from buildyard.engine.usage import UsageBook
 from buildyard.ports import BlobStore, EventBus, LogStore
-from buildyard.store.postgres import PostgresDatabase
-from buildyard.store.sqlite import SqliteDatabase
 from buildyard.store.transactions import Transaction
+
+if TYPE_CHECKING:
+    from buildyard.store.postgres import PostgresDatabase
+    from buildyard.store.sqlite import SqliteDatabase
 
 T = TypeVar("T")
 P = ParamSpec("P")
 UseCase = Callable[Concatenate[Transaction, Actor, P], Coroutine[Any, Any, T]]
-Database = SqliteDatabase | PostgresDatabase
+Database: TypeAlias = "SqliteDatabase | PostgresDatabase"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,14 @@
-"""Makes the database's tables, or brings those of an earlier version up to date."""
+"""Makes the database's tables, or brings those of an earlier version up to date.
+
+`python -m buildyard.store.schema` does so for the database whose address comes on standard input: a server has it
+done by such a process, so that it need not hold Alembic in memory for ever.
+"""
 
 import asyncio
 import fcntl
 import os
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,3 +100,17 @@ def migrate(connection: Connection, revision: str = "head") -> None:
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     command.upgrade(config, revision)
+
+
+def main() -> int:
+    """The process's exit status; what went wrong goes to standard error."""
+    try:
+        asyncio.run(upgrade(sys.stdin.read().strip()))
+    except Unavailable as exc:
+        sys.stderr.write(f"{exc}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -5,12 +5,11 @@ module-level statements, compiled on first use. A statement may not hold `IN` li
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from sqlalchemy import BindParameter, Table, bindparam, insert
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.dialects.postgresql.asyncpg import PGCompiler_asyncpg
-from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
 from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -32,16 +31,23 @@ class _SqliteCompiler(SQLiteCompiler):
         return visit(bindparam, *rest, **_with_constants(bindparam, how))
 
 
-class _PostgresCompiler(PGCompiler_asyncpg):
-    def visit_bindparam(self, bindparam: BindParameter[Any], *rest: Any, **how: Any) -> Any:
-        visit: Any = super().visit_bindparam
-        return visit(bindparam, *rest, **_with_constants(bindparam, how))
-
-
 SQLITE = sqlite.dialect(paramstyle="named")
 SQLITE.statement_compiler = _SqliteCompiler
-POSTGRES = asyncpg_dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it unannotated
-POSTGRES.statement_compiler = _PostgresCompiler
+
+
+@cache
+def _postgres_dialect() -> Any:
+    """PostgreSQL's dialect, imported where it is used: it takes several megabytes."""
+    from sqlalchemy.dialects.postgresql import asyncpg
+
+    class PostgresCompiler(asyncpg.PGCompiler_asyncpg):
+        def visit_bindparam(self, bindparam: BindParameter[Any], *rest: Any, **how: Any) -> Any:
+            visit: Any = super().visit_bindparam
+            return visit(bindparam, *rest, **_with_constants(bindparam, how))
+
+    dialect = asyncpg.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it unannotated
+    dialect.statement_compiler = PostgresCompiler
+    return dialect
 
 
 class Statement:
@@ -65,7 +71,7 @@ class Statement:
     def postgres(self) -> tuple[str, tuple[str, ...]]:
         """The text with `$1` parameters, and their names in order."""
         if self._postgres is None:
-            compiled = _compiled(self.construct, POSTGRES)
+            compiled = _compiled(self.construct, _postgres_dialect())
             self._postgres = compiled.string, tuple(compiled.positiontup or ())
         return self._postgres
 
