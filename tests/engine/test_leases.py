@@ -3,6 +3,7 @@
 import pytest
 
 from buildyard.domain.errors import Conflict, Incompatible, NotFound
+from buildyard.domain.specs import Retry
 from buildyard.domain.states import Cause, Phase, Result
 from buildyard.engine import claiming
 from buildyard.protocol import Answer, Hello
@@ -123,16 +124,25 @@ async def test_losses_and_tries_are_counted_apart(world: World) -> None:
 
 
 @pytest.mark.covers("engine.lease.fencing")
-async def test_a_grant_that_got_lost_comes_again_with_a_new_token_and_the_old_one_is_worthless(world: World) -> None:
+async def test_a_grant_that_got_lost_comes_again_and_both_copies_are_worth_the_same(world: World) -> None:
     hand = await world.hand()
     await world.submit(job("only"))
     lost = await hand.take()
     again = (await hand.poll(1, have=[])).jobs[0]
-    assert (again.attempt, again.steps) == (lost.attempt, lost.steps)
-    assert again.token != lost.token
+    assert (again.attempt, again.steps, again.token) == (lost.attempt, lost.steps, lost.token)
     (ack,) = await hand.report(hand.started(lost))
-    assert ack.answer is Answer.STALE
+    assert ack.answer is Answer.DONE
     await hand.finish(again)
+
+
+async def test_the_next_attempt_of_a_job_has_another_token(world: World) -> None:
+    hand = await world.hand()
+    await world.submit(job("only", retry=Retry(count=1, on=(Result.FAILURE,))))
+    first = await hand.take()
+    await hand.finish(first, Result.FAILURE)
+    second = await hand.take()
+    assert second.token != first.token
+    await hand.finish(second)
 
 
 async def test_a_grant_that_was_begun_does_not_come_again(world: World) -> None:

@@ -54,7 +54,7 @@ def start_job(job: Job, *, at: Moment) -> Job:
     if job.state.phase is Phase.RUNNING:
         return job
     _check(job.state, Phase.RUNNING, "the job")
-    return replace(job, state=State(phase=Phase.RUNNING), started_at=job.started_at or at)
+    return replace(job, state=replace(job.state, phase=Phase.RUNNING), started_at=job.started_at or at)
 
 
 def finish_job(job: Job, end: State, *, at: Moment) -> Job:
@@ -83,14 +83,13 @@ def cancel_job(job: Job, *, at: Moment, detail: str) -> Job:
 def after_attempt(job: Job, end: State, retry: Retry, *, at: Moment) -> Job:
     """What becomes of a job whose attempt ended so: finished, or queued for another try.
 
-    A cancelled job is never tried again. `retry.count` bounds tries after the results in
-    `retry.on`; `retry.lost_count` bounds tries after lost attempts, which end as error (lost).
+    A cancelled job is never tried again; who cancelled it, and why, stays its detail.
+    `retry.count` bounds tries after the results in `retry.on`; `retry.lost_count` bounds tries
+    after lost attempts, which end as error (lost).
     """
+    if job.cancel_requested and (end.lost or end.result is Result.CANCELLED):
+        return finish_job(job, finished(Result.CANCELLED, detail=job.state.detail or "cancelled"), at=at)
     if end.lost:
-        if job.cancel_requested:
-            return finish_job(
-                job, finished(Result.CANCELLED, detail="its worker was lost while it was cancelled"), at=at
-            )
         if job.lost >= retry.lost_count:
             detail = f"lost with its worker {job.lost + 1} times"
             return finish_job(replace(job, lost=job.lost + 1), finished(Result.ERROR, Cause.LOST, detail), at=at)

@@ -1,6 +1,7 @@
 """Handing jobs to workers: hello, claim, heartbeat, and the loss of what they held."""
 
 import hashlib
+import hmac
 import secrets
 from collections import defaultdict
 from collections.abc import Sequence
@@ -142,17 +143,22 @@ async def claim_jobs(
     for lane, count in pick(busy, usage, free):
         wanted[lane] += count
     chosen = [job for lane, count in wanted.items() for job in await jobs.first_of_lane(tx, lane, count)]
-    return grants + [await lease_job(tx, worker.id, session, job, until=until) for job in chosen]
+    return grants + [await lease_job(tx, worker.id, session, job, until=until, secret=session) for job in chosen]
 
 
-async def lease_job(tx: Transaction, worker: WorkerId, session: str, job: Job, *, until: Moment) -> JobGrant:
-    """Make an attempt of a queued job for a worker."""
+async def lease_job(
+    tx: Transaction, worker: WorkerId, session: str, job: Job, *, until: Moment, secret: str = ""
+) -> JobGrant:
+    """Make an attempt of a queued job for a worker.
+
+    With the `secret` of a worker's process its token can be told again; without one the token is random.
+    """
     facts = await attempts.grant_facts(tx, job.id)
     spec = pipelines.decode_spec(facts.spec)
     leased = transitions.lease_job(job)
     build = await locked_build(tx, job.build)
     is_first = build.first_job in (None, job.id)
-    token = secrets.token_urlsafe(24)
+    token = _token_of(secret, leased) if secret else secrets.token_urlsafe(24)
     attempt, steps = await attempts.add(
         tx,
         leased,
@@ -170,12 +176,20 @@ async def lease_job(tx: Transaction, worker: WorkerId, session: str, job: Job, *
     return await _grant(tx, attempt, token, leased, facts, spec, step_grants)
 
 
+def _token_of(session: str, job: Job) -> str:
+    """The fencing token of a job's newest attempt for a worker's process, whose session only it and the server know.
+
+    It follows from the session, so that a claim that a network repeats is answered alike.
+    """
+    return hmac.digest(session.encode(), f"{job.uid}/{job.attempts}".encode(), "sha256").hex()
+
+
 async def _grant_again(tx: Transaction, attempt: Attempt, until: Moment) -> JobGrant:
-    """A grant that did not arrive: the same attempt with a new token, so that the lost one is worthless."""
-    token = secrets.token_urlsafe(24)
+    """A grant that did not arrive, or not yet: the same attempt with the same token."""
     job = await jobs.get(tx, attempt.job)
+    token = _token_of(attempt.session, job)
     facts = await attempts.grant_facts(tx, job.id)
-    renewed = replace(attempt, token_hash=fencing_digest(token), leased_until=until)
+    renewed = replace(attempt, leased_until=until)
     await attempts.save(tx, attempt, renewed, project=facts.project, build=facts.build)
     logs = {log.step: log.id for log in await attempts.logs_of(tx, attempt.id)}
     steps = [

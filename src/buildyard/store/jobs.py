@@ -156,7 +156,7 @@ WISH_CANCEL = Statement(
         jobs.c.phase < int(Phase.FINISHED),
         jobs.c.cancel_requested == 0,
     )
-    .values(cancel_requested=1, row_version=jobs.c.row_version + 1)
+    .values(cancel_requested=1, detail=given("detail"), row_version=jobs.c.row_version + 1)
     .returning(jobs.c.id)
 )
 BUSY_LANES = Statement(
@@ -442,9 +442,9 @@ async def cancel_idle(tx: Transaction, build: BuildId, *, project: ProjectId, ca
     return len(queued) + len(waiting)
 
 
-async def wish_cancel(tx: Transaction, build: BuildId) -> list[JobId]:
-    """Note on each of a build's jobs that a worker holds that it shall stop; gives those newly so marked."""
-    marked = [JobId(row[0]) for row in await tx.fetch(WISH_CANCEL, of=build)]
+async def wish_cancel(tx: Transaction, build: BuildId, detail: str) -> list[JobId]:
+    """Note on each of a build's jobs that a worker holds that it shall stop, and why; gives those newly so marked."""
+    marked = [JobId(row[0]) for row in await tx.fetch(WISH_CANCEL, of=build, detail=detail)]
     if marked:
         tx.wake("work")
     return marked
