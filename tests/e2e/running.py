@@ -239,6 +239,22 @@ async def until(found: Callable[[], T | None], timeout: float = START_S) -> T:
         return value
 
 
+async def http_get(url: str, headers: Mapping[str, str] | None = None) -> tuple[str, bytes]:
+    """A request as any client sends it: the head of the answer, and its body."""
+    place, slash, path = url.removeprefix("http://").partition("/")
+    host, _, port = place.partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    lines = [f"GET {slash}{path} HTTP/1.1", f"Host: {place}", "Connection: close"]
+    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+    try:
+        writer.write("\r\n".join([*lines, "", ""]).encode())
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        return head.decode("latin-1"), body
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
 # --- builds -------------------------------------------------------------------------------------
 
 
@@ -345,6 +361,14 @@ def _environment_of(pid: int) -> bytes:
         return Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
         return b""
+
+
+async def no_processes_left(worker: Path, timeout: float) -> None:
+    """Wait until no process of a job is left."""
+    deadline = time.monotonic() + timeout
+    while found := [each for each in leftovers(worker) if each.startswith("process ")]:
+        assert time.monotonic() < deadline, f"still alive: {found}"
+        await asyncio.sleep(0.02)
 
 
 async def nothing_left(worker: Path, timeout: float = 20.0) -> None:
