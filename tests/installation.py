@@ -110,9 +110,14 @@ class Installation:
 
 
 def end(installation: Installation) -> None:
-    """End the server at once, and its worker too."""
+    """End the server and its worker at once.
+
+    Two different signals are two, also if they arrive together; the second one makes the server end its worker.
+    """
     if installation.process is not None:
-        installation.stop(signal.SIGKILL)
+        installation.signal(signal.SIGTERM)
+        installation.signal(signal.SIGINT)
+        installation.wait()
     lock = installation.data / "worker" / "worker.lock"
     if lock.exists() and (text := lock.read_text().strip()):
         kill_and_wait(int(text))
