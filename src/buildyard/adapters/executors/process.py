@@ -14,7 +14,7 @@ from buildyard.adapters.executors.cgroups import (
     remove_abandoned_groups,
     remove_parents,
 )
-from buildyard.adapters.executors.folders import Folders, abandoned_folders, live_tags, make_folders, remove_folder
+from buildyard.adapters.executors.folders import Folders, SpareFolders, abandoned_folders, live_tags, remove_folder
 from buildyard.adapters.executors.limits import choose_cpus, limit_argv, limit_notes
 from buildyard.adapters.executors.probing import try_true
 from buildyard.adapters.executors.trees import MARKER_VARIABLE, Reaper, end_abandoned, identify
@@ -70,6 +70,7 @@ class ProcessExecutor:
         self._search_path = search_path
         self._identity = identify(self._state)
         self._reaper = Reaper()
+        self._folders = SpareFolders(self._state, self._identity)
         self._cgroups: Cgroups | None = find_cgroups(self._identity) if use_cgroups else None
         programs_path = f"{search_path}:{STANDARD_PATH}"
         self._setpriv = shutil.which("setpriv", path=programs_path)
@@ -105,11 +106,12 @@ class ProcessExecutor:
         tag = self._identity.tag(f"{request.key}:{request.marker}")
         group = make_group(self._cgroups, f"{self._identity.owner}.{request.key}", request.limits, spare_pids=0)
         try:
-            folders = make_folders(self._state, request.key, self._identity, tag)
+            folders = self._folders.make(request.key, tag)
         except BaseException:
             await group.remove()
             raise
-        held = Held(request, folders, group, tag, choose_cpus(request.limits, self._cgroups))
+        cpus = choose_cpus(request.limits, self._cgroups)
+        held = Held(request, folders, group, folders.tag, cpus, self._folders.clear)
         return TreeWorkspace(held, self._enclose(request, folders), self._reaper)
 
     def _enclose(self, request: WorkspaceRequest, folders: Folders) -> _Host:
@@ -128,6 +130,7 @@ class ProcessExecutor:
 
     async def close(self) -> None:
         """See `ports.Executor`."""
+        await asyncio.to_thread(self._folders.close)
         remove_parents(self._cgroups)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from buildyard.adapters.executors.cgroups import Cgroups, find_cgroups, make_group, remove_parents
-from buildyard.adapters.executors.folders import Folders, hand_over, make_folders
+from buildyard.adapters.executors.folders import Folders, hand_over, make_folders, remove_folders
 from buildyard.adapters.executors.limits import choose_cpus, limit_argv, limit_notes
 from buildyard.adapters.executors.mounts import (
     HOME,
@@ -248,7 +248,7 @@ class SandboxExecutor:
             pool=self._pool,
         )
         cpus = choose_cpus(request.limits, self._cgroups)
-        return TreeWorkspace(Held(request, folders, group, tag, cpus), enclosure, self._reaper)
+        return TreeWorkspace(Held(request, folders, group, tag, cpus, remove_folders), enclosure, self._reaper)
 
     async def _take_network(self, request: WorkspaceRequest) -> Network | None:
         """The user-mode network if the job is to have one; it is found out once whether that works here."""

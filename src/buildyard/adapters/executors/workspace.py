@@ -1,13 +1,13 @@
 """A workspace whose commands are real process trees; how they are enclosed is the matter of its `Enclosure`."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from buildyard.adapters.executors.cgroups import Group, Hits
-from buildyard.adapters.executors.folders import Folders, remove_folder
+from buildyard.adapters.executors.folders import Folders
 from buildyard.adapters.executors.running import Ended, Launch, Running, Stop
 from buildyard.adapters.executors.trees import Reaper
 from buildyard.domain.errors import Invalid, Unavailable
@@ -77,6 +77,8 @@ class Held:
     group: Group
     tag: int
     cpus: frozenset[int]
+    clear: Callable[[Folders], Awaitable[None]]
+    """Takes the folders away when the workspace is closed."""
 
 
 class TreeWorkspace:
@@ -159,7 +161,7 @@ class TreeWorkspace:
             await self._enclosure.release()
             await self._held.group.remove()
         finally:
-            await remove_folder(self._held.folders.root)
+            await self._held.clear(self._held.folders)
 
 
 def _check(command: Command) -> None:
