@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
-from buildyard.domain.errors import Invalid, TooLarge
+from buildyard.domain.errors import Invalid, LimitReached, TooLarge
 
 MIB = 1024 * 1024
 RANGE = re.compile(r"bytes=(\d*)-(\d*)")
@@ -37,6 +37,11 @@ def client_of(request: Request) -> tuple[str, str]:
     """The address and the agent of who asks, as the audit log keeps them."""
     host = request.client.host if request.client else ""
     return host, request.headers.get("user-agent", "")[:200]
+
+
+def retry_after_of(exc: Exception) -> dict[str, str]:
+    """The header that says in how many seconds to try again, if an error tells."""
+    return {"retry-after": str(exc.retry_after)} if isinstance(exc, LimitReached) and exc.retry_after else {}
 
 
 async def body_of(request: Request, limit: int) -> bytes:

@@ -87,12 +87,14 @@ def policy_of(settings: Settings) -> Policy:
     """The limits and choices that use-cases are given."""
     return Policy(
         public_url=settings.public_url,
+        anonymous_read=settings.server.anonymous_read,
         allow_local_sources=settings.sources.allow_local,
         queue_limit=settings.limits.queued_jobs,
         lease_seconds=settings.server.lease_seconds,
         cache_bytes=settings.caches.total_bytes,
         project_cache_bytes=settings.caches.project_bytes,
-        upload_bytes=max(settings.limits.upload_bytes, settings.limits.blob_bytes),
+        upload_bytes=settings.limits.upload_bytes,
+        blob_bytes=settings.limits.blob_bytes,
         low_disk_bytes=settings.limits.free_disk_bytes,
         event_retention_seconds=settings.retention.event_hours * 3600.0,
     )
@@ -195,7 +197,7 @@ def server_app(engine: Engine, settings: Settings) -> ASGIApp:
     health = health_app(engine, registry)
     mounts = [
         Mount("/worker/v1", "worker", worker_app(engine, gate)),
-        Mount("/-/api/v1", "native", native_app(engine, gate)),
+        Mount("/-/api/v1", "native", native_app(engine, gate, body_bytes=settings.limits.body_bytes)),
     ]
     mounts += [Mount(path, "health", health) for path in ("/health", "/ready", "/live", "/metrics")]
     return Observer(Dispatcher(mounts, fallback=health), registry)

@@ -12,10 +12,11 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Folder(Message, frozen=True, kw_only=True):
-    """An uploaded folder: a tar file, zstd-compressed, by its digest."""
+    """An uploaded folder: a tar file, zstd-compressed, by its digest; `receipt` shows that the sender has sent it."""
 
     sha256: str
     size: int
+    receipt: str = ""
 
 
 class Submission(Message, frozen=True, kw_only=True):

@@ -155,6 +155,15 @@ def require_global(actor: Actor, permission: Permission, what: str) -> None:
     raise Forbidden(f"{actor.name} may not {what}")
 
 
+def require_runner(actor: Actor, *further: Permission) -> None:
+    """Raise unless `actor` may run something somewhere, and do `further` with it: to be asked before costly work."""
+    if actor.kind is ActorKind.ANONYMOUS:
+        raise Unauthenticated("sign in to run anything")
+    missing = {Permission.RUN, *further} - actor.allowed
+    if missing:
+        raise Forbidden(f"{actor.name} may not {min(missing)} with this token")
+
+
 def require_worker(actor: Actor) -> None:
     """Raise unless `actor` may take jobs and report on them, be it for one project only (see `serves`)."""
     if Permission.REPORT in actor.allowed and actor.administrator:

@@ -66,7 +66,11 @@ class TooLarge(EngineError):
 
 
 class LimitReached(EngineError):
-    """The queue, a quota or the disk is full."""
+    """The queue, a quota or the disk is full; `retry_after` is in how many seconds to try again, 0 if not known."""
+
+    def __init__(self, message: str, *, retry_after: int = 0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class Unavailable(EngineError):

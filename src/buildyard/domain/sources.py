@@ -27,6 +27,7 @@ _NUMERIC_HOST = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)(?:\.(?:0x[0-9a-f]*|[0-9]+))*
 _USER = re.compile(r"[A-Za-z0-9_.~%!$&'()*+,;=][A-Za-z0-9_.~%!$&'()*+,;=-]*")
 _UNSAFE = re.compile(r"[\x00-\x20\x7f\\]")
 _USERINFO = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/@\s'\"]+@")
+_SSH_USER = re.compile(r"ssh://[^@/:]*@")
 _BAD_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//")
 
 _NAT64 = IPv6Network("64:ff9b::/96")
@@ -242,6 +243,11 @@ def resolve_relative(parent: Address, url: str) -> str:
         elif segment not in ("", ".", ".."):
             segments.append(segment)
     return replace(parent, path="/".join(segments)).full
+
+
+def shown_url(url: str) -> str:
+    """A repository's address without credentials, for people; the user of ssh is none."""
+    return url if _SSH_USER.match(url) else masked(url)
 
 
 def masked(text: str) -> str:

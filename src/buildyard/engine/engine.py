@@ -29,6 +29,7 @@ class Policy:
     """Limits and choices of this server that use-cases are given."""
 
     public_url: str
+    anonymous_read: bool = True
     allow_local_sources: bool = False
     queue_limit: int = 200_000
     cache_bytes: int = 20 * 1024**3
@@ -37,7 +38,8 @@ class Policy:
     heartbeat_seconds: float = 5.0
     blob_grace_seconds: float = 3600.0
     event_retention_seconds: float = 6 * 3600.0
-    upload_bytes: int = 8 * 1024**3
+    upload_bytes: int = 2 * 1024**3
+    blob_bytes: int = 4 * 1024**3
     low_disk_bytes: int = 200 * 1024**2
 
 

@@ -14,10 +14,13 @@ from buildyard.store import attempts, builds, jobs, kept
 from buildyard.store.transactions import Transaction
 
 
-async def store_blob(engine: Engine, actor: Actor, data: AsyncIterable[bytes]) -> BlobInfo:
-    """Store a stream, and note it, so that it stays for the grace time and longer if something refers to it."""
+async def store_blob(engine: Engine, actor: Actor, data: AsyncIterable[bytes], *, limit: int = 0) -> BlobInfo:
+    """Store a stream, and note it, so that it stays for the grace time and longer if something refers to it.
+
+    Raises TooLarge past `limit` bytes (0: the largest artifact or cache).
+    """
     engine.require_space()
-    info = await engine.blobs.put(data, limit=engine.policy.upload_bytes)
+    info = await engine.blobs.put(data, limit=limit or engine.policy.blob_bytes)
     await engine.run(touch_blob, actor, info)
     try:
         await engine.blobs.size(info.sha256)

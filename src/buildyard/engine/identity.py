@@ -146,6 +146,12 @@ async def list_users(tx: Transaction, actor: Actor) -> list[User]:
     return await identity.all_users(tx)
 
 
+async def check_may_change(tx: Transaction, actor: Actor, username: str) -> None:
+    """Raise unless the actor may change this user's password."""
+    user = await identity.find_user(tx, username)
+    require_self(actor, user.id if user else None, "set this password")
+
+
 async def change_password(tx: Transaction, actor: Actor, username: str, password_hash: str) -> None:
     """Set a user's password; people may set their own."""
     user = await identity.find_user(tx, username)

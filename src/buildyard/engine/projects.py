@@ -47,6 +47,16 @@ def _may_create(actor: Actor, account: AccountId) -> bool:
     return actor.administrator or actor.account_roles.get(account, 0) >= Role.ADMIN
 
 
+async def require_definer(tx: Transaction, actor: Actor, slug: str) -> None:
+    """Raise unless the actor may define and run workflows in the project of this slug, or make it if there is none."""
+    project = await projects.find_by_slug(tx, slug)
+    if project is not None and may(actor, Permission.READ, project.owner):
+        require(actor, Permission.CONFIGURE, project.owner, "project")
+        require(actor, Permission.RUN, project.owner, "project")
+    elif Permission.CREATE_PROJECT not in actor.allowed or actor.only_project is not None:
+        raise NotFound(f"project {slug} not found")
+
+
 async def list_projects(tx: Transaction, actor: Actor, account_name: str | None = None) -> list[Project]:
     """The projects of an account (or all) that the actor may see, newest first."""
     account = None

@@ -1,17 +1,18 @@
 """Building a workflow that somebody hands in, in one go: project, pipeline, version and build."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from buildyard.domain.access import Actor
+from buildyard.domain.access import Actor, Permission, require_runner
 from buildyard.domain.errors import Conflict
-from buildyard.domain.specs import FolderSource, Source
 from buildyard.domain.workflow import slug_of
 from buildyard.engine.builds import Submission, submit_build
 from buildyard.engine.engine import Engine
 from buildyard.engine.pipelines import define_pipeline
-from buildyard.engine.projects import create_project, find_project
-from buildyard.engine.workflow_files import Workflow, read_workflow
+from buildyard.engine.projects import create_project, find_project, require_definer
+from buildyard.engine.uploads import Upload, use_upload
+from buildyard.engine.workflow_files import read_workflow
 from buildyard.store.builds import BuildView
 from buildyard.store.projects import Project
 
@@ -19,6 +20,9 @@ DEFINED_BY = "run"
 """Who defined the pipelines made here; other APIs leave them alone."""
 
 ADMINISTRATORS_ACCOUNT = "admin"
+
+READERS = 2
+"""How many files are read at once: a large one costs seconds of CPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,14 +33,25 @@ class HandedIn:
     project: str = ""
     pipeline: str = ""
     matrix: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    folder: FolderSource | None = None
+    upload: Upload | None = None
     message: str = ""
     note: str = ""
 
 
-async def submit_workflow(engine: Engine, actor: Actor, wanted: HandedIn) -> BuildView:
-    """Make or update the pipeline and queue a build of it; a project not there yet is made in the actor's account."""
-    workflow = read_workflow(wanted.text, matrix=wanted.matrix, allow_local=engine.policy.allow_local_sources)
+async def submit_workflow(engine: Engine, actor: Actor, wanted: HandedIn, readers: asyncio.Semaphore) -> BuildView:
+    """Make or update the pipeline and queue a build of it; a project not there yet is made in the actor's account.
+
+    `readers` bounds how many files are read at once (READERS); none is read before it is known who asks.
+    """
+    require_runner(actor, Permission.CONFIGURE)
+    engine.require_space()
+    if wanted.project:
+        await engine.read(require_definer, actor, slug_of(wanted.project))
+    source = await engine.run(use_upload, actor, wanted.upload) if wanted.upload else None
+    async with readers:
+        workflow = await asyncio.to_thread(
+            read_workflow, wanted.text, matrix=wanted.matrix, allow_local=engine.policy.allow_local_sources
+        )
     project = await _project(engine, actor, slug_of(wanted.project or workflow.name or "run"))
     slug = slug_of(wanted.pipeline or workflow.name or "main")
     pipeline, version = await engine.run(
@@ -48,14 +63,14 @@ async def submit_workflow(engine: Engine, actor: Actor, wanted: HandedIn) -> Bui
         project.uid,
         pipeline.uid,
         Submission(
-            source=_source(wanted, workflow), version=version, message=wanted.message, note=wanted.note, reason="run"
+            source=source or workflow.source,
+            version=version,
+            message=wanted.message,
+            note=wanted.note,
+            reason="run",
         ),
         queue_limit=engine.policy.queue_limit,
     )
-
-
-def _source(wanted: HandedIn, workflow: Workflow) -> Source | None:
-    return wanted.folder or workflow.source
 
 
 async def _project(engine: Engine, actor: Actor, slug: str) -> Project:

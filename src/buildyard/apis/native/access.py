@@ -1,7 +1,5 @@
 """Routes for users and tokens."""
 
-import asyncio
-
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,20 +11,21 @@ from buildyard.apis.native.schemas import decoded
 from buildyard.client import messages
 from buildyard.client.native import BASE
 from buildyard.domain.access import Actor
-from buildyard.domain.errors import Fault, Invalid, NotFound
+from buildyard.domain.errors import Invalid, NotFound
 from buildyard.domain.ids import SECOND, Moment, TokenId
 from buildyard.engine import identity
 from buildyard.engine.engine import Engine, system_clock
 from buildyard.engine.projects import find_project
-from buildyard.engine.sign_in import PasswordGate
+from buildyard.engine.sign_in import PasswordGate, make_user, set_password
 
 
 class AccessRoutes:
     """The handlers, with the engine they work on."""
 
-    def __init__(self, engine: Engine, gate: PasswordGate) -> None:
+    def __init__(self, engine: Engine, gate: PasswordGate, body_bytes: int) -> None:
         self._engine = engine
         self._gate = gate
+        self._body_bytes = body_bytes
 
     async def _actor(self, request: Request) -> Actor:
         return await actor_of(request, self._engine, self._gate)
@@ -39,12 +38,13 @@ class AccessRoutes:
     async def create_user(self, request: Request) -> Response:
         """Make a user."""
         actor = await self._actor(request)
-        wanted = await decoded(request, messages.NewUser)
-        user = await self._engine.run(
-            identity.create_user,
+        wanted = await decoded(request, messages.NewUser, limit=self._body_bytes)
+        user = await make_user(
+            self._engine,
+            self._gate,
             actor,
             wanted.username,
-            password_hash=await _hashed(wanted.password),
+            wanted.password,
             email=wanted.email,
             full_name=wanted.full_name,
             administrator=wanted.administrator,
@@ -54,9 +54,8 @@ class AccessRoutes:
     async def set_password(self, request: Request) -> Response:
         """Change a password."""
         actor = await self._actor(request)
-        wanted = await decoded(request, messages.NewPassword)
-        hashed = await _hashed(wanted.password)
-        await self._engine.run(identity.change_password, actor, request.path_params["username"], hashed)
+        wanted = await decoded(request, messages.NewPassword, limit=self._body_bytes)
+        await set_password(self._engine, self._gate, actor, request.path_params["username"], wanted.password)
         return Response(status_code=204)
 
     async def list_tokens(self, request: Request) -> Response:
@@ -73,7 +72,7 @@ class AccessRoutes:
     async def create_token(self, request: Request) -> Response:
         """Make a token."""
         actor = await self._actor(request)
-        wanted = await decoded(request, messages.NewToken)
+        wanted = await decoded(request, messages.NewToken, limit=self._body_bytes)
         made = await self._engine.run(
             identity.create_token,
             actor,
@@ -105,13 +104,6 @@ def _answer(message: msgspec.Struct, status: int = 200) -> Response:
     return Response(msgspec.json.encode(message), status, {"cache-control": "no-store"}, media_type="application/json")
 
 
-async def _hashed(password: str) -> str:
-    if len(password) < identity.PASSWORD_LENGTH:
-        text = f"a password has at least {identity.PASSWORD_LENGTH} characters"
-        raise Invalid(text, (Fault("password", text, "too_short"),))
-    return await asyncio.to_thread(identity.hash_password, password)
-
-
 def _expiry(seconds: int | None) -> Moment | None:
     if seconds is None:
         return None
@@ -120,9 +112,9 @@ def _expiry(seconds: int | None) -> Moment | None:
     return Moment(system_clock() + seconds * SECOND)
 
 
-def access_routes(engine: Engine, gate: PasswordGate) -> list[Route]:
+def access_routes(engine: Engine, gate: PasswordGate, body_bytes: int) -> list[Route]:
     """The routes of this module."""
-    routes = AccessRoutes(engine, gate)
+    routes = AccessRoutes(engine, gate, body_bytes)
     return [
         Route(f"{BASE}/users", routes.list_users, methods=["GET"]),
         Route(f"{BASE}/users", routes.create_user, methods=["POST"]),

@@ -1,9 +1,12 @@
 """One table from our errors to statuses, and one body."""
 
+from collections.abc import Mapping
+
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from buildyard.apis.http import retry_after_of
 from buildyard.client import messages
 from buildyard.domain.errors import (
     Conflict,
@@ -34,7 +37,8 @@ def on_engine_error(_request: Request, exc: Exception) -> Response:
     """The answer to an error of the engine."""
     status = next(STATUS[kind] for kind in type(exc).__mro__ if kind in STATUS)
     faults = exc.faults if isinstance(exc, Invalid) else ()
-    return _answer(status, str(exc), [messages.Fault(path=f.path, message=f.message, code=f.code) for f in faults])
+    shown = [messages.Fault(path=f.path, message=f.message, code=f.code) for f in faults]
+    return _answer(status, str(exc), shown, retry_after_of(exc))
 
 
 def on_http_error(_request: Request, exc: Exception) -> Response:
@@ -42,7 +46,7 @@ def on_http_error(_request: Request, exc: Exception) -> Response:
     return _answer(getattr(exc, "status_code", 500), getattr(exc, "detail", "error"), [])
 
 
-def _answer(status: int, text: str, faults: list[messages.Fault]) -> Response:
-    headers = {"www-authenticate": 'Bearer realm="buildyard"'} if status == 401 else None
+def _answer(status: int, text: str, faults: list[messages.Fault], further: Mapping[str, str] | None = None) -> Response:
+    headers = {**(further or {}), **({"www-authenticate": 'Bearer realm="buildyard"'} if status == 401 else {})}
     body = msgspec.json.encode(messages.Failure(error=text, faults=faults))
     return Response(body, status, headers, media_type="application/json")

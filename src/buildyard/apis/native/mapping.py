@@ -10,8 +10,10 @@ import msgspec
 from buildyard.client import messages
 from buildyard.domain.builds import Attempt, Job, Log, State, Step
 from buildyard.domain.ids import Moment, iso
+from buildyard.domain.sources import shown_url
 from buildyard.domain.specs import FolderSource
 from buildyard.engine.builds import AttemptView, JobView
+from buildyard.engine.uploads import Upload
 from buildyard.engine.watching import BuildTree
 from buildyard.engine.workflows import HandedIn
 
@@ -29,7 +31,9 @@ def handed_in(submission: messages.Submission) -> HandedIn:
         project=submission.project,
         pipeline=submission.pipeline,
         matrix={name: tuple(values) for name, values in submission.matrix.items()},
-        folder=FolderSource(sha256=folder.sha256, size=folder.size) if folder else None,
+        upload=Upload(folder=FolderSource(sha256=folder.sha256, size=folder.size), receipt=folder.receipt)
+        if folder
+        else None,
         message=submission.message,
         note=submission.note,
     )
@@ -56,6 +60,11 @@ def build(view: BuildView) -> messages.Build:
         started_at=_time(view.build.started_at),
         finished_at=_time(view.build.finished_at),
     )
+
+
+def uploaded(found: Upload) -> messages.Folder:
+    """A folder kept for the submission that follows."""
+    return messages.Folder(sha256=found.folder.sha256, size=found.folder.size, receipt=found.receipt)
 
 
 def tree(found: BuildTree) -> messages.Tree:
@@ -168,5 +177,6 @@ def _time(moment: Moment | None) -> str | None:
 def _revision(revision: Revision | None) -> str:
     if revision is None:
         return ""
-    place = "@".join(part for part in (revision.repository, revision.commit[:12] or revision.branch) if part)
+    repository = shown_url(revision.repository)
+    place = "@".join(part for part in (repository, revision.commit[:12] or revision.branch) if part)
     return place or revision.message

@@ -1,5 +1,6 @@
 """Routes of `/-/api/v1`: builds, logs, artifacts and uploads."""
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -9,21 +10,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from buildyard.apis.http import stream_of, user_bytes
+from buildyard.apis.http import USER_BYTES, stream_of, user_bytes
 from buildyard.apis.native import access, mapping
 from buildyard.apis.native.auth import actor_of
 from buildyard.apis.native.errors import on_engine_error, on_http_error
-from buildyard.apis.native.schemas import decoded, number, whole
+from buildyard.apis.native.schemas import MOST_BODY, M, decoded, number, whole
 from buildyard.client import messages
 from buildyard.client.native import BASE, SEALED_HEADER
-from buildyard.domain.access import Actor, Permission
-from buildyard.domain.errors import EngineError, Forbidden, NotFound, Unauthenticated
+from buildyard.domain.access import Actor, require_runner
+from buildyard.domain.errors import EngineError, NotFound
 from buildyard.domain.ids import LogId, Sha256
 from buildyard.engine import builds, watching, workflows
 from buildyard.engine.engine import Engine
-from buildyard.engine.files import store_blob
 from buildyard.engine.projects import find_project
 from buildyard.engine.sign_in import PasswordGate
+from buildyard.engine.uploads import store_upload
 
 if TYPE_CHECKING:
     from buildyard.store.builds import BuildView
@@ -39,24 +40,29 @@ def answer(message: msgspec.Struct, status: int = 200) -> Response:
 class BuildRoutes:
     """The handlers, with the engine they work on."""
 
-    def __init__(self, engine: Engine, gate: PasswordGate) -> None:
+    def __init__(self, engine: Engine, gate: PasswordGate, body_bytes: int) -> None:
         self._engine = engine
         self._gate = gate
+        self._body_bytes = body_bytes
+        self._readers = asyncio.Semaphore(workflows.READERS)
 
     async def _actor(self, request: Request) -> Actor:
         return await actor_of(request, self._engine, self._gate)
 
+    async def _decoded(self, request: Request, kind: type[M]) -> M:
+        return await decoded(request, kind, limit=self._body_bytes)
+
     async def put_upload(self, request: Request) -> Response:
         """Keep a packed folder for the submission that follows."""
-        actor = _may_run(await self._actor(request))
-        info = await store_blob(self._engine, actor, stream_of(request))
-        return answer(messages.Folder(sha256=info.sha256, size=info.size), 201)
+        actor = await self._actor(request)
+        return answer(mapping.uploaded(await store_upload(self._engine, actor, stream_of(request))), 201)
 
     async def post_build(self, request: Request) -> Response:
         """Build a workflow."""
         actor = await self._actor(request)
-        submission = await decoded(request, messages.Submission)
-        view = await workflows.submit_workflow(self._engine, actor, mapping.handed_in(submission))
+        require_runner(actor)
+        submission = await self._decoded(request, messages.Submission)
+        view = await workflows.submit_workflow(self._engine, actor, mapping.handed_in(submission), self._readers)
         return answer(mapping.build(view), 201)
 
     async def list_builds(self, request: Request) -> Response:
@@ -91,7 +97,7 @@ class BuildRoutes:
     async def cancel_build(self, request: Request) -> Response:
         """Ask for a stop."""
         actor = await self._actor(request)
-        reason = (await decoded(request, messages.Reason)).reason
+        reason = (await self._decoded(request, messages.Reason)).reason
         found = await watching.find_build(self._engine, actor, request.path_params["build"])
         view = await self._engine.run(builds.cancel_build, actor, found.build.uid, reason=reason)
         return answer(mapping.build(view))
@@ -99,8 +105,9 @@ class BuildRoutes:
     async def retry_build(self, request: Request) -> Response:
         """Build the same once more."""
         actor = await self._actor(request)
-        reason = (await decoded(request, messages.Reason)).reason
+        reason = (await self._decoded(request, messages.Reason)).reason
         found = await watching.find_build(self._engine, actor, request.path_params["build"])
+        self._engine.require_space()
         view = await self._engine.run(
             builds.rebuild_build, actor, found.build.uid, reason=reason, queue_limit=self._engine.policy.queue_limit
         )
@@ -130,22 +137,14 @@ class BuildRoutes:
             whole(request, "start", 0, low=0, high=2**53),
             number(request, "wait", 0, low=0, high=3600),
         )
-        headers = {SEALED_HEADER: "true" if part.sealed else "false", "cache-control": "no-store"}
+        headers = {**USER_BYTES, SEALED_HEADER: "true" if part.sealed else "false", "cache-control": "no-store"}
         return Response(part.data, 200, headers, media_type="application/octet-stream")
 
 
-def _may_run(actor: Actor) -> Actor:
-    """Uploads belong to no project yet, so anyone who may run anything may send some."""
-    if actor.user is None and not actor.administrator:
-        raise Unauthenticated("sign in to upload")
-    if Permission.RUN not in actor.allowed:
-        raise Forbidden(f"{actor.name} may not run anything with this token")
-    return actor
-
-
-def native_app(engine: Engine, gate: PasswordGate) -> Starlette:
-    """The sub-application for `/-/api/v1`."""
-    routes = BuildRoutes(engine, gate)
+def native_app(engine: Engine, gate: PasswordGate, *, body_bytes: int = MOST_BODY) -> Starlette:
+    """The sub-application for `/-/api/v1`; a body may have `body_bytes`, and MOST_BODY at most."""
+    limit = min(body_bytes, MOST_BODY)
+    routes = BuildRoutes(engine, gate, limit)
     return Starlette(
         routes=[
             Route(f"{BASE}/uploads", routes.put_upload, methods=["PUT"]),
@@ -157,7 +156,7 @@ def native_app(engine: Engine, gate: PasswordGate) -> Starlette:
             Route(f"{BASE}/builds/{{build}}/artifacts", routes.list_artifacts, methods=["GET"]),
             Route(f"{BASE}/artifacts/{{artifact}}", routes.get_artifact, methods=["GET"]),
             Route(f"{BASE}/logs/{{log:int}}", routes.get_log, methods=["GET"]),
-            *access.access_routes(engine, gate),
+            *access.access_routes(engine, gate, limit),
         ],
         exception_handlers={EngineError: on_engine_error, HTTPException: on_http_error},
     )

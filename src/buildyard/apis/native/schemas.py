@@ -9,17 +9,18 @@ from buildyard.apis.http import MIB, body_of
 from buildyard.client.messages import Message
 from buildyard.domain.errors import Fault, Invalid
 
-BODY_BYTES = 8 * MIB
+MOST_BODY = 8 * MIB
+"""A workflow file of the largest size, as JSON, with room to spare."""
 
 M = TypeVar("M", bound=Message)
 
 
-async def decoded(request: Request, kind: type[M]) -> M:
+async def decoded(request: Request, kind: type[M], *, limit: int) -> M:
     """The body as a message. Only JSON is taken, which no page of another origin can send unasked."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise Invalid("the body must be application/json")
     try:
-        return msgspec.json.decode(await body_of(request, BODY_BYTES), type=kind)
+        return msgspec.json.decode(await body_of(request, limit), type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise Invalid(f"the body is not what is expected: {exc}", (Fault("", str(exc), "schema"),)) from exc
 

@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from buildyard.apis.http import MIB, body_of, client_of, range_of, stream_of
 from buildyard.apis.worker.errors import on_engine_error, on_http_error
-from buildyard.domain.access import SYSTEM, Actor
+from buildyard.domain.access import SYSTEM, Actor, require_worker
 from buildyard.domain.errors import EngineError, Invalid, NotFound
 from buildyard.domain.ids import Sha256
 from buildyard.engine import claiming, files, identity, progress, revisions
@@ -49,8 +49,12 @@ class WorkerRoutes:
         self._gate = gate
 
     async def _actor(self, request: Request) -> Actor:
+        """The worker that asks; nobody else's body is read."""
         ip, agent = client_of(request)
-        return await authenticate(self._engine, self._gate, request.headers.get("authorization"), ip=ip, agent=agent)
+        header = request.headers.get("authorization")
+        actor = await authenticate(self._engine, self._gate, header, ip=ip, agent=agent)
+        require_worker(actor)
+        return actor
 
     async def hello(self, request: Request) -> Response:
         """A worker (re)connects."""

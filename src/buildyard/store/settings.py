@@ -1,0 +1,25 @@
+"""What the server must remember of itself."""
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+
+from buildyard.store.statements import Statement, given
+from buildyard.store.tables import settings
+from buildyard.store.transactions import Transaction
+
+BY_NAME = Statement(select(settings.c.value).where(settings.c.name == given("called")))
+ADD = Statement(insert(settings).values(name=given("name"), value=given("value")).on_conflict_do_nothing())
+
+
+async def find(tx: Transaction, name: str) -> str | None:
+    """What is remembered under a name."""
+    row = await tx.fetch_one(BY_NAME, called=name)
+    return row[0] if row else None
+
+
+async def find_or_add(tx: Transaction, name: str, value: str) -> str:
+    """What is remembered under a name: `value` if nothing was; safe against a second maker."""
+    await tx.execute(ADD, name=name, value=value)
+    found = await find(tx, name)
+    assert found is not None
+    return found
