@@ -32,6 +32,7 @@ BUILDS = Statement(
         builds.c.jobs_total,
         builds.c.jobs_left,
         builds.c.worst,
+        builds.c.cancel_requested,
     )
 )
 JOBS = Statement(
@@ -75,19 +76,21 @@ async def check_invariants(tx: Transaction, _actor: Actor) -> None:
 async def _check_builds(tx: Transaction) -> None:
     counted: Counter[tuple[str, int, str]] = Counter()
     unfinished: Counter[int] = Counter()
+    idle: Counter[int] = Counter()
     ended: dict[int, list[Result]] = defaultdict(list)
     total: Counter[int] = Counter()
     for _, build, _, phase, result, _, allow_failure, *_ in await tx.fetch(JOBS):
         total[build] += 1
         unfinished[build] += phase != Phase.FINISHED
+        idle[build] += phase in (Phase.WAITING, Phase.QUEUED)
         if result is not None:
             allowed = allow_failure and result not in PASSED and result != Result.CANCELLED
             ended[build].append(Result.WARNINGS if allowed else Result(result))
     left: Counter[int] = Counter()
     numbers: dict[int, list[int]] = defaultdict(list)
-    for key, project, pipeline, evaluation, number, phase, result, jobs_total, jobs_left, worst in await tx.fetch(
-        BUILDS
-    ):
+    for row in await tx.fetch(BUILDS):
+        key, project, pipeline, evaluation, number, phase, result, jobs_total, jobs_left, worst, cancelled = row
+        assert not (cancelled and idle[key]), f"build {key} is cancelled but has jobs that may still be claimed"
         assert jobs_total == total[key], f"build {key} has {total[key]} jobs, not {jobs_total}"
         assert jobs_left == unfinished[key], f"build {key} has {unfinished[key]} jobs left, not {jobs_left}"
         assert (phase == Phase.FINISHED) == (unfinished[key] == 0), f"build {key} in phase {phase}"
