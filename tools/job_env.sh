@@ -1,10 +1,14 @@
-# For the jobs of buildyard.yml, to be read with `.`: pip's cache in the workspace, and
+# For the jobs of buildyard.yml, to be read with `.`:
 #
 #     make_env FOLDER PYTHON LOCK    a virtual environment with what a lock file names; PYTHON - takes any that fits
+#     into FOLDER ARGUMENT…          pip, working on that environment
 #
-# It needs no ensurepip, which some Pythons lack: a pip that is there already installs into the new environment.
-export PIP_CACHE_DIR="$PWD/.cache/pip" PIP_DISABLE_PIP_VERSION_CHECK=1
-mkdir -p "$PIP_CACHE_DIR"
+# Packages are kept in .cache/wheels, so that a job which gets that folder from its cache asks no package index.
+# The pip that works is one of them: it needs no installing (`python pip.whl/pip …`), and fits every Python, while
+# the one of a Python may be missing or be too old for the others.
+export PIP_DISABLE_PIP_VERSION_CHECK=1
+wheels="$PWD/.cache/wheels"
+mkdir -p "$wheels"
 
 any_python() {
     for candidate in python3 python3.14 python3.13 python3.12 python3.11; do
@@ -17,14 +21,20 @@ any_python() {
     return 1
 }
 
-into() { # into FOLDER install …
+fetch_pip() { # fetch_pip PYTHON: any pip that runs at all can fetch the one that is wanted
+    for pip in "pip" "$1 -m pip" "python3 -m pip"; do
+        if $pip download --quiet --no-deps --require-hashes --requirement locks/pip.txt --dest "$wheels" 2>/dev/null; then
+            return
+        fi
+    done
+    "$1" -m venv "$TMPDIR/only-pip"
+    "$TMPDIR/only-pip/bin/pip" download --quiet --no-deps --require-hashes --requirement locks/pip.txt --dest "$wheels"
+}
+
+into() {
     target=$1
     shift
-    if [ -x "$target/bin/pip" ]; then
-        "$target/bin/pip" "$@"
-    else
-        pip --python "$target/bin/python" "$@"
-    fi
+    "$target/bin/python" "$(ls "$wheels"/pip-*.whl)/pip" "$@"
 }
 
 make_env() {
@@ -32,8 +42,9 @@ make_env() {
     [ "$python" != - ] || python=$(any_python)
     echo "environment $1: $("$python" --version), $3"
     "$python" -m venv --without-pip "$1"
-    if ! command -v pip >/dev/null; then
-        "$python" -m ensurepip --version >/dev/null && "$python" -m venv "$1"
+    ls "$wheels"/pip-*.whl >/dev/null 2>&1 || fetch_pip "$python"
+    if ! into "$1" install --quiet --no-index --find-links "$wheels" --require-hashes --requirement "$3" 2>/dev/null; then
+        into "$1" download --quiet --find-links "$wheels" --dest "$wheels" --require-hashes --requirement "$3"
+        into "$1" install --quiet --no-index --find-links "$wheels" --require-hashes --requirement "$3"
     fi
-    into "$1" install --quiet --require-hashes --requirement "$3"
 }

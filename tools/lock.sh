@@ -14,6 +14,7 @@ lock() {
 }
 
 mkdir -p locks
+lock pip --group pip "$@"
 lock build --group build "$@"
 lock lint --group lint "$@"
 lock runtime pyproject.toml --group build "$@"
