@@ -1,13 +1,20 @@
 """How the server is: whether it can take work, and the numbers that monitoring wants."""
 
+import asyncio
 import shutil
 from dataclasses import dataclass
 
 from buildyard.domain.access import Actor
-from buildyard.domain.errors import EngineError
+from buildyard.domain.errors import EngineError, NotFound
+from buildyard.domain.ids import Sha256
 from buildyard.engine.engine import Engine
 from buildyard.store import counters, jobs, workers
 from buildyard.store.transactions import Transaction
+
+PROBE_S = 2.0
+"""How long the blob store may take to answer."""
+
+NO_BLOB = Sha256("0" * 64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +40,30 @@ class Numbers:
 
 
 async def check_health(engine: Engine, actor: Actor) -> Health:
-    """Try the database, the blob store's disk and the space left."""
+    """Try the database, the blob store and the space left."""
     parts: dict[str, str] = {}
     try:
         await engine.read(read_numbers, actor)
         parts["database"] = "ok"
     except EngineError as exc:
         parts["database"] = str(exc)
+    parts["blobs"] = await _blobs(engine)
     free = shutil.disk_usage(engine.stored_in).free if engine.stored_in else None
     low = free is not None and free < engine.policy.low_disk_bytes
     parts["disk"] = f"only {free} bytes are free" if low else "ok"
     return Health(parts)
+
+
+async def _blobs(engine: Engine) -> str:
+    """Ask for a blob that nobody has; what exactly fails is for the log, since anyone may read this."""
+    try:
+        async with asyncio.timeout(PROBE_S):
+            await engine.blobs.size(NO_BLOB)
+    except (TimeoutError, NotFound) as exc:
+        return "ok" if isinstance(exc, NotFound) else "the blob store does not answer in time"
+    except EngineError:
+        return "the blob store cannot be reached"
+    return "ok"
 
 
 async def read_numbers(tx: Transaction, _actor: Actor) -> Numbers:
