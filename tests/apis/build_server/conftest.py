@@ -27,18 +27,22 @@ async def serve(tmp_path: Path, sqlite_template: Path) -> AsyncIterator[Serve]:
     """Starts servers: `await serve(open=True, allow_local=False)`."""
     async with contextlib.AsyncExitStack() as stack:
 
-        async def start(*, is_open: bool = True, allow_local: bool = False, hosts: frozenset[str] = frozenset()) -> Api:
+        async def start(
+            *, is_open: bool = True, allow_local: bool = False, hosts: frozenset[str] = frozenset(), port: int = 0
+        ) -> Api:
             settings = Settings(data=tmp_path / "data", sources=Sources(allow_local=allow_local))
-            settings.data.mkdir()
-            shutil.copy(sqlite_template, settings.data / "buildyard.sqlite")
-            engine = await stack.enter_async_context(open_engine(settings))
-            listener = socket.create_server(("127.0.0.1", 0))
-            stack.callback(listener.close)
+            if not settings.data.exists():
+                settings.data.mkdir()
+                shutil.copy(sqlite_template, settings.data / "buildyard.sqlite")
+            parts = await stack.enter_async_context(contextlib.AsyncExitStack())
+            engine = await parts.enter_async_context(open_engine(settings))
+            listener = socket.create_server(("127.0.0.1", port))
+            parts.callback(listener.close)
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             config = BuildServerConfig(public_url=url, open=is_open, hosts=hosts)
-            await stack.enter_async_context(_running(build_server_app(engine, config), listener))
-            session = await stack.enter_async_context(aiohttp.ClientSession())
-            return Api(engine, url, session)
+            await parts.enter_async_context(_running(build_server_app(engine, config), listener))
+            session = await parts.enter_async_context(aiohttp.ClientSession())
+            return Api(engine, url, session, parts.aclose)
 
         yield start
 

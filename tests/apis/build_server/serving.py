@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +33,7 @@ class Api:
     engine: Engine
     url: str
     session: aiohttp.ClientSession
+    stop: Callable[[], Awaitable[None]]
     headers: dict[str, str] = field(default_factory=dict)
 
     async def call(self, method: str, path: str, body: Any = None, **more: Any) -> Answer:
@@ -77,10 +79,10 @@ class Api:
         project = await self.project()
         return await self.build_again(project, await self.workflow(project, *steps), **source)
 
-    async def build_of(self, account: str) -> "Submitted":
-        """A new build in an account that is there."""
+    async def build_of(self, account: str, *steps: dict[str, Any]) -> "Submitted":
+        """A new build (of one step, unless others are given) in an account that is there."""
         project = await self.project(account=account)
-        return await self.build_again(project, await self.workflow(project, step()))
+        return await self.build_again(project, await self.workflow(project, *(steps or (step(),))))
 
     async def build_again(self, project: str, workflow: str, **source: str) -> "Submitted":
         """A new build of a workflow that is there."""

@@ -13,6 +13,7 @@ import pytest
 
 from apis.build_server.conftest import Serve
 from apis.build_server.serving import Api, step
+from apis.build_server.test_access import token_of
 from needs import need_program
 
 PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -143,9 +144,9 @@ async def test_a_failing_script_is_reported_with_its_status(api: Api, machine: M
 
 @pytest.mark.covers("build_server.runner.binary", "logs.binary")
 async def test_binary_rubbish_is_kept_to_the_byte(api: Api, machine: Machine) -> None:
-    rubbish = bytes(range(256)) * 5000
+    rubbish = bytes(range(256)) * 1000
     build = await api.build(
-        step(script="for i in {1..5000}; do printf '%b' \"$(printf '\\\\x%02x' {0..255})\"; done; exit 3")
+        step(script="for i in {1..1000}; do printf '%b' \"$(printf '\\\\x%02x' {0..255})\"; done; exit 3")
     )
 
     run = await run_step(api, machine, build.steps["test"])
@@ -423,3 +424,39 @@ async def test_a_step_given_by_the_queue_is_run_with_its_token(api: Api, machine
     log = await log_of(api, build.steps["test"])
     assert b"mine\n" in log
     assert given["token"].encode() not in log
+
+
+@pytest.mark.covers("build_server.auth.token", "build_server.runner.script")
+async def test_with_tokens_a_script_needs_one(serve: Serve, machine: Machine) -> None:
+    api = await serve(is_open=False)
+    api.headers = await token_of(api, "ann", "*")
+    runner = await token_of(api, "ann", "runner")
+    build = await api.build_of("ann", step(script="env"))
+    address, secret = f"{api.url}/api/runner/{build.steps['test']}", runner["Authorization"].removeprefix("Bearer ")
+    header = f"-H 'Authorization: Bearer {secret}'"
+
+    without = await machine.start(address, header=header)
+    assert await without.end() == 1
+    with_token = await machine.start(address, f"BUILDYARD_TOKEN={secret}", header)
+
+    assert await with_token.end() == 0
+    assert b"BUILDYARD_TOKEN=TOKEN" in without.complaints
+    assert secret.encode() not in await log_of(api, build.steps["test"])
+
+
+@pytest.mark.covers("build_server.runner.script", "logs.durable")
+async def test_a_script_goes_on_when_the_server_was_away(serve: Serve, machine: Machine) -> None:
+    api = await serve()
+    gone = machine.folder / "gone"
+    build = await api.build(step(script=f"echo one; until [ -e {gone} ]; do sleep 0.05; done; echo two"))
+    run = await machine.start(f"{api.url}/api/runner/{build.steps['test']}")
+    await read_until(api, build.steps["test"], b"one")
+
+    await api.stop()
+    gone.touch()
+    api = await serve(port=int(api.url.rsplit(":", 1)[1]))
+
+    assert await run.end() == 0
+    found = (await api.get(f"/api/steps/{build.steps['test']}")).body
+    assert (found["status"], len(found["attempts"])) == ("SUCCESS", 1)
+    assert (await log_of(api, build.steps["test"])).endswith(b"one\ntwo\n")

@@ -18,17 +18,24 @@ call() {
   local out=$1
   shift
   : >"$dir/call.code"
-  curl -q -sS -K "$dir/curl" --connect-timeout 10 --max-time 60 -o "$out" -w '%{http_code}' "$@" \
+  curl -q -sS -K "$dir/curl" --connect-timeout 10 --max-time 20 -o "$out" -w '%{http_code}' "$@" \
     >"$dir/call.code" 2>"$dir/curl.err" &
   wait "$!"
   code=$(<"$dir/call.code")
   code=${code:-000}
 }
 
+# measure FILE: its bytes in $REPLY; 0 if a signal ended the program that counts them.
+measure() {
+  REPLY=$(stat -L -c %s -- "$1" 2>/dev/null)
+  [[ $REPLY == +([0-9]) ]] || REPLY=0
+}
+
 # show: print what is new in the current log.
 show() {
   local size
-  size=$(stat -c %s "$dir/log.$number")
+  measure "$dir/log.$number"
+  size=$REPLY
   if ((size > shown)); then
     tail -c "+$((shown + 1))" "$dir/log.$number" | head -c "$((size - shown))"
     shown=$size
@@ -39,15 +46,17 @@ show() {
 pump() {
   local size answer
   show
-  size=$(stat -c %s "$dir/log.$number")
-  while ((offset < size)) || ((SECONDS - beaten >= 5)) || [[ -z $begun ]]; do
-    tail -c "+$((offset + 1))" "$dir/log.$number" | head -c 1048576 >"$dir/chunk"
+  measure "$dir/log.$number"
+  size=$REPLY
+  while ((offset < size)) || ((SECONDS - beaten >= 3)) || [[ -z $begun ]]; do
+    tail -c "+$((offset + 1))" "$dir/log.$number" | head -c 524288 >"$dir/chunk"
     call "$dir/answer" -X POST -H 'Content-Type: application/octet-stream' --data-binary "@$dir/chunk" \
       "$server/api/runner/$step/logs?command=$number&offset=$offset"
     case $code in
       200)
         begun=1 beaten=$SECONDS
-        offset=$((offset + $(stat -c %s "$dir/chunk")))
+        measure "$dir/chunk"
+        offset=$((offset + REPLY))
         answer=$(<"$dir/answer")
         if [[ $answer == *'"stop":true'* ]]; then
           stop=cancelled
@@ -75,7 +84,8 @@ drain() {
   local until=$((SECONDS + 60))
   while ((SECONDS < until)) && [[ $stop != lost && $stop != log ]]; do
     pump
-    if [[ -n $begun ]] && ((offset >= $(stat -c %s "$dir/log.$number"))); then
+    measure "$dir/log.$number"
+    if [[ -n $begun ]] && ((offset >= REPLY)); then
       return
     fi
     nap 1
@@ -336,9 +346,10 @@ keep_file() {
   mode=$(stat -L -c %a -- "$path")
   url="$server/api/runner/$step/artifacts/$(address "$path")?mode=${mode: -3}"
   for tries in 1 2 3; do
-    if (($(stat -L -c %s -- "$path") < 1048576)); then
+    measure "$path"
+    if ((REPLY < 1048576)); then
       call "$dir/receipt" -X PUT -H 'Content-Type: application/octet-stream' --data-binary "@$work/$path" "$url"
-      ((SECONDS - beaten < 5)) || pump
+      ((SECONDS - beaten < 3)) || pump
     else
       transfer "$dir/receipt" -H 'Content-Type: application/octet-stream' -T "$work/$path" "$url"
     fi
