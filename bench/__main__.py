@@ -10,6 +10,8 @@ from pathlib import Path
 from bench.context import Context
 from bench.peers import measure_buildbot
 from bench.rows_builds import graph, latency, throughput
+from bench.rows_claims import claims
+from bench.rows_logs import follow, ingest
 from bench.rows_memory import memory
 from bench.table import Figure, each, machine, markdown
 
@@ -20,6 +22,9 @@ ROWS: dict[str, Callable[[Context], Iterator[Figure]]] = {
     "latency": latency,
     "throughput": throughput,
     "graph": graph,
+    "ingest": ingest,
+    "follow": follow,
+    "claims": claims,
     "memory": memory,
 }
 

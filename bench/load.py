@@ -48,12 +48,15 @@ class Connection(asyncio.Protocol):
         if self._answer is not None and not self._answer.done():
             self._answer.set_result((status, body))
 
-    def call(self, method: str, path: str, body: bytes = b"") -> "asyncio.Future[tuple[int, bytes]]":
-        """Send a request; the future gives status and body."""
+    def call(
+        self, method: str, path: str, body: bytes = b"", *, extra: str = ""
+    ) -> "asyncio.Future[tuple[int, bytes]]":
+        """Send a request, with header lines besides the usual; the future gives status and body."""
         if self._transport is None:
             raise ConnectionResetError("the server closed the connection")
         self._answer = asyncio.get_running_loop().create_future()
-        extra = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n" if method != "GET" else ""
+        if method != "GET":
+            extra += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         self._transport.write(f"{method} {path} HTTP/1.1\r\n{self._head}{extra}\r\n".encode() + body)
         return self._answer
 

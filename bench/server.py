@@ -77,7 +77,7 @@ def _worker_of(server: int) -> int:
     deadline = time.monotonic() + READY_S
     while time.monotonic() < deadline:
         for child in children(server):
-            if "buildyard.cli worker" in command_line(child):
+            if "buildyard.cli.worker" in command_line(child):
                 return child
         time.sleep(0.02)
     raise SystemExit("the server started no worker")
