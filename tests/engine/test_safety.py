@@ -6,8 +6,8 @@ import pytest
 
 from buildyard.domain.access import SYSTEM, Actor
 from buildyard.domain.errors import Forbidden, NotFound
-from buildyard.domain.specs import FolderSource
-from buildyard.engine import audit, claiming, files, identity, images, projects
+from buildyard.domain.specs import FolderSource, GitSource
+from buildyard.engine import audit, builds, claiming, files, identity, images, projects
 from buildyard.ports import BlobInfo
 from buildyard.protocol import VERSION, Claim, Hello, JobGrant
 from buildyard.store.projects import Project
@@ -156,3 +156,17 @@ async def test_a_worker_with_a_token_of_one_project_gets_jobs_and_files_of_that_
     assert grant.spec.name == "mine"
     assert await worker.knows(source)
     assert not await worker.knows(foreign)
+
+
+async def test_how_a_source_is_to_be_checked_out_reaches_the_worker_also_when_built_again(world: World) -> None:
+    source = GitSource(url="https://example.org/a.git", branch="main", shallow=False, submodules=False)
+    first = await world.submit(job("a"), source=source)
+    await world.engine.run(
+        builds.rebuild_build, world.owner, first.build.uid, reason="", queue_limit=world.engine.policy.queue_limit
+    )
+    hand = await world.hand()
+
+    grants = await hand.claim(2)
+
+    assert [grant.git for grant in grants] == [source, source]
+    assert all(grant.trusted for grant in grants)

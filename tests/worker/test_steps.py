@@ -275,3 +275,22 @@ async def test_more_jobs_than_slots_run_one_after_another(server: ModelServer, w
 
     assert [attempt.output() for attempt in attempts] == [f"{number}\n" for number in range(20)]
     assert max(claim.free for claim in server.claims) == 3
+
+
+async def test_a_worker_told_so_gives_no_job_the_hosts_network(server: ModelServer, working: Working) -> None:
+    refused = server.submit(job("print one", network="host"))
+
+    async with working(host_network=False):
+        end = await refused.finished()
+
+    assert (end.result, end.cause) == (Result.ERROR, Cause.EXECUTOR)
+    assert "worker.host_network" in end.detail
+
+
+async def test_the_hosts_network_is_there_for_those_who_ask_where_nothing_forbids_it(
+    server: ModelServer, working: Working
+) -> None:
+    attempt = server.submit(job("print one", network="host"))
+
+    async with working():
+        assert (await attempt.finished()).result is Result.SUCCESS

@@ -108,6 +108,7 @@ async def work(settings: Settings, place: WorkerPlace, say: Callable[[str], None
         system=f"{platform.machine()}-{platform.system().lower()}",
         host=socket.gethostname(),
         labels=settings.worker.labels,
+        host_network=settings.worker.host_network,
         variables=settings.job_environment,
         drain_s=place.drain_seconds,
     )

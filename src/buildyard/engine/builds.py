@@ -119,13 +119,15 @@ async def _queue(
 
 async def _revision(tx: Transaction, project: Project, submission: Submission) -> RevisionId | None:
     match submission.source:
-        case GitSource(url=url, branch=branch, commit=commit):
+        case GitSource() as source:
             return await builds.add_revision(
                 tx,
                 project.id,
-                repository=url,
-                branch=branch,
-                commit=commit,
+                repository=source.url,
+                branch=source.branch,
+                commit=source.commit,
+                shallow=source.shallow,
+                submodules=source.submodules,
                 message=submission.message,
                 author=submission.author,
             )

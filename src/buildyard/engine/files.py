@@ -6,6 +6,7 @@ from buildyard.domain.access import Actor, require_worker
 from buildyard.domain.errors import NotFound, Stale, Unavailable
 from buildyard.domain.ids import AttemptId, Sha256
 from buildyard.domain.states import Phase
+from buildyard.domain.trust import is_trusted
 from buildyard.engine.engine import Engine
 from buildyard.engine.leasing import fencing_digest
 from buildyard.ports import BlobInfo
@@ -53,7 +54,9 @@ async def find_cache(tx: Transaction, actor: Actor, wanted: FindCache) -> CacheF
         raise Stale("the attempt is no longer this worker's")
     job = await jobs.get(tx, attempt.job)
     build = await builds.get(tx, job.build)
-    cache = await kept.find_cache(tx, build.project, scope=job.name, path=wanted.path, key=wanted.key, trusted=True)
+    cache = await kept.find_cache(
+        tx, build.project, scope=job.name, path=wanted.path, key=wanted.key, trusted=is_trusted(build)
+    )
     if cache is None:
         return CacheFound()
     await kept.touch_cache(tx, cache)

@@ -17,9 +17,10 @@ from buildyard.domain.ids import SECOND, AttemptId, LaneId, LogId, Moment, Worke
 from buildyard.domain.labels import Offer, fits, requirement_of
 from buildyard.domain.specs import FolderSource, GitSource, JobSpec
 from buildyard.domain.states import Phase
+from buildyard.domain.trust import is_trusted
 from buildyard.engine.settling import locked_build, settle
 from buildyard.protocol import VERSION, Beat, Held, Hello, InputFile, JobGrant, StepGrant
-from buildyard.store import attempts, jobs, kept, pipelines, workers
+from buildyard.store import attempts, builds, jobs, kept, pipelines, workers
 from buildyard.store.transactions import Transaction
 from buildyard.store.workers import Worker
 
@@ -173,7 +174,7 @@ async def lease_job(
     )
     await settle(tx, build, job, leased)
     step_grants = [StepGrant(step=step.id, number=step.number, name=step.name, log=log) for step, log in steps]
-    return await _grant(tx, attempt, token, leased, facts, spec, step_grants)
+    return await _grant(tx, attempt, token, leased, facts, spec, step_grants, trusted=is_trusted(build))
 
 
 def _token_of(session: str, job: Job) -> str:
@@ -196,7 +197,18 @@ async def _grant_again(tx: Transaction, attempt: Attempt, until: Moment) -> JobG
         StepGrant(step=step.id, number=step.number, name=step.name, log=logs[step.id])
         for step in await attempts.steps_of(tx, attempt.id)
     ]
-    return await _grant(tx, renewed, token, job, facts, pipelines.decode_spec(facts.spec), steps)
+    trusted = is_trusted(await builds.get(tx, job.build))
+    return await _grant(tx, renewed, token, job, facts, pipelines.decode_spec(facts.spec), steps, trusted=trusted)
+
+
+def _git_source(facts: attempts.GrantFacts) -> GitSource:
+    return GitSource(
+        url=facts.repository,
+        branch=facts.branch,
+        commit=facts.commit,
+        shallow=facts.shallow,
+        submodules=facts.submodules,
+    )
 
 
 async def _grant(
@@ -207,9 +219,11 @@ async def _grant(
     facts: attempts.GrantFacts,
     spec: JobSpec,
     steps: list[StepGrant],
+    *,
+    trusted: bool,
 ) -> JobGrant:
     folder = FolderSource(sha256=facts.source_blob, size=facts.source_size) if facts.source_blob else None
-    git = GitSource(url=facts.repository, branch=facts.branch, commit=facts.commit) if facts.repository else None
+    git = _git_source(facts) if facts.repository else None
     inputs = {artifact.path: artifact for artifact in await kept.inputs_of(tx, job.id)} if spec.needs else {}
     return JobGrant(
         attempt=attempt.id,
@@ -226,6 +240,7 @@ async def _grant(
         steps=steps,
         git=git,
         folder=folder,
+        trusted=trusted,
         inputs=[
             InputFile(path=one.path, sha256=one.sha256, size=one.size, mode=one.mode, link=one.link)
             for one in inputs.values()

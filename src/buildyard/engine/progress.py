@@ -12,6 +12,7 @@ from buildyard.domain.builds import Attempt, Build, Job, Step
 from buildyard.domain.errors import Conflict, NotFound, Unavailable
 from buildyard.domain.ids import AttemptId, JobId, LogId, Moment, Sha256, StepId
 from buildyard.domain.states import PASSED, Phase, Result, goes_with
+from buildyard.domain.trust import is_trusted
 from buildyard.engine.engine import Engine
 from buildyard.engine.leasing import fencing_digest
 from buildyard.engine.settling import advance, locked_build, settle
@@ -309,7 +310,7 @@ class _Recording:
                 scope=job.name,
                 path=cache.path,
                 key=cache.key,
-                trusted=True,
+                trusted=is_trusted(self.build),
                 sha256=Sha256(cache.sha256),
                 size=cache.size,
             )

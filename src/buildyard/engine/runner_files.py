@@ -17,6 +17,7 @@ from buildyard.domain.access import Actor
 from buildyard.domain.errors import Invalid, NotFound
 from buildyard.domain.ids import Sha256
 from buildyard.domain.specs import JobSpec
+from buildyard.domain.trust import is_trusted
 from buildyard.engine.engine import Engine
 from buildyard.engine.files import store_blob
 from buildyard.engine.runners import Hold, open_hold
@@ -42,7 +43,9 @@ async def find_step_cache(tx: Transaction, actor: Actor, uid: str, token: str, p
     """What is stored for a cache of a held step; marks it as used."""
     hold = await open_hold(tx, actor, uid, token)
     _check_cache(hold, path)
-    cache = await kept.find_cache(tx, hold.build.project, scope=hold.job.name, path=path, key="", trusted=True)
+    cache = await kept.find_cache(
+        tx, hold.build.project, scope=hold.job.name, path=path, key="", trusted=is_trusted(hold.build)
+    )
     if cache is not None:
         await kept.touch_cache(tx, cache)
     return cache

@@ -167,6 +167,12 @@ class Worker:
         "`PATH` of jobs. Empty: the usual folders of a system (`/usr/local/bin`, `/usr/bin`, …).",
         "BUILDYARD_WORKER_SEARCH_PATH",
     )
+    host_network: bool = setting(
+        True,
+        "Whether jobs may ask for the host's own network (`network: host`), its loopback included; else they fail. "
+        "The executor `process` has no other network, whatever a job asks for.",
+        "BUILDYARD_WORKER_HOST_NETWORK",
+    )
     pass_environment: tuple[str, ...] = setting(
         (
             "PIP_*",

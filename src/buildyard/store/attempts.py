@@ -161,6 +161,8 @@ GRANT = Statement(
         revisions.c.source_blob,
         revisions.c.source_size,
         accounts.c.name,
+        revisions.c.shallow,
+        revisions.c.submodules,
     )
     .select_from(
         jobs.join(job_specs, job_specs.c.id == jobs.c.spec)
@@ -218,6 +220,8 @@ class GrantFacts:
     commit: str
     source_blob: str | None
     source_size: int
+    shallow: bool
+    submodules: bool
 
 
 def _attempt(row: Row) -> Attempt:
@@ -474,6 +478,8 @@ async def grant_facts(tx: Transaction, job: JobId) -> GrantFacts:
         source_blob=row[11],
         source_size=row[12] or 0,
         account_name=row[13],
+        shallow=bool(row[14]),
+        submodules=bool(row[15]),
     )
 
 

@@ -292,6 +292,8 @@ async def add_revision(
     author: str = "",
     source_blob: str | None = None,
     source_size: int = 0,
+    shallow: bool = True,
+    submodules: bool = True,
 ) -> RevisionId:
     """Note an exact source."""
     (key,) = await tx.allocate("revisions")
@@ -308,6 +310,8 @@ async def add_revision(
         patch=None,
         source_blob=source_blob,
         source_size=source_size,
+        shallow=int(shallow),
+        submodules=int(submodules),
         created_at=tx.now,
     )
     return RevisionId(key)

@@ -273,6 +273,8 @@ revisions = Table(
     Column("patch", BYTEWISE, nullable=True),
     Column("source_blob", BYTEWISE, nullable=True),
     _big("source_size"),
+    _integer("shallow", 1),
+    _integer("submodules", 1),
     _moment("created_at"),
     Index("ix_revisions_repository_commit", "repository", "commit"),
     Index("ix_revisions_project_id", "project", "id"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from buildyard.domain.errors import EngineError
+from buildyard.domain.errors import EngineError, Forbidden
 from buildyard.domain.specs import StepSpec
 from buildyard.domain.states import Cause, Result
 from buildyard.ports import Executor, Exit, Workspace, WorkspaceRequest
@@ -117,6 +117,9 @@ async def _open_whole(executor: Executor, request: WorkspaceRequest) -> Workspac
 
 
 def _request(bench: Bench, grant: JobGrant) -> WorkspaceRequest:
+    """The workspace that a job asks for. Raises Forbidden if it may not have the host's network."""
+    if grant.spec.network == "host" and not (grant.trusted and bench.config.host_network):
+        raise Forbidden("no job gets the host's network here (setting worker.host_network)")
     key = f"{grant.attempt}-{bench.session[:8]}"
     return WorkspaceRequest(
         key=key,

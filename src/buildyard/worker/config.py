@@ -10,8 +10,9 @@ class WorkerConfig:
     """A worker's identity, its state folder and its habits.
 
     `executor` is the one for jobs that ask for none. `variables` reach every step (the allowlist of pip, npm
-    and proxy variables, read by settings). `drain_s` is how long running jobs may go on after the first signal;
-    None: to their end. `patience_s` is how long a job waits for a file transfer with a server that is away.
+    and proxy variables, read by settings). `host_network`: trusted jobs may ask for the host's network. `drain_s`
+    is how long running jobs may go on after the first signal; None: to their end. `patience_s` is how long a job
+    waits for a file transfer with a server that is away.
     """
 
     name: str
@@ -22,6 +23,7 @@ class WorkerConfig:
     system: str
     host: str = ""
     labels: tuple[str, ...] = ()
+    host_network: bool = True
     variables: Mapping[str, str] = field(default_factory=dict)
     drain_s: float | None = None
     flush_s: float = 5.0

@@ -311,6 +311,8 @@ def upgrade() -> None:
         sa.Column("patch", TEXT, nullable=True),
         sa.Column("source_blob", TEXT, nullable=True),
         sa.Column("source_size", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("shallow", sa.Integer(), server_default="1", nullable=False),
+        sa.Column("submodules", sa.Integer(), server_default="1", nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["project"], ["projects.id"], name=op.f("fk_revisions_project"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_revisions")),
