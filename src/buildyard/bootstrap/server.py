@@ -14,6 +14,9 @@ from starlette.types import ASGIApp
 from buildyard.adapters.blobs.local import LocalBlobStore
 from buildyard.adapters.bus.memory import MemoryBus
 from buildyard.adapters.logs.local import LocalLogStore
+from buildyard.apis.build_server.app import PATHS as BUILD_SERVER_PATHS
+from buildyard.apis.build_server.app import build_server_app
+from buildyard.apis.build_server.auth import BuildServerConfig
 from buildyard.apis.dispatch import Dispatcher, Mount
 from buildyard.apis.health import health_app
 from buildyard.apis.native.routes import native_app
@@ -190,6 +193,17 @@ def _write(path: Path, token: str) -> None:
     path.write_text(f"{token}\n")
 
 
+def build_server_config(settings: Settings) -> BuildServerConfig:
+    """How the Build Server API answers."""
+    return BuildServerConfig(
+        public_url=settings.public_url,
+        open=settings.build_server_open,
+        hosts=frozenset(name.lower() for name in (*settings.server.allowed_hosts, settings.server.host) if name),
+        script_bytes=settings.limits.script_bytes,
+        body_bytes=settings.limits.body_bytes,
+    )
+
+
 def server_app(engine: Engine, settings: Settings) -> ASGIApp:
     """The application of the whole server: every API at its own paths."""
     registry = CollectorRegistry()
@@ -199,5 +213,7 @@ def server_app(engine: Engine, settings: Settings) -> ASGIApp:
         Mount("/worker/v1", "worker", worker_app(engine, gate)),
         Mount("/-/api/v1", "native", native_app(engine, gate, body_bytes=settings.limits.body_bytes)),
     ]
+    build_server = build_server_app(engine, build_server_config(settings))
+    mounts += [Mount(path, "build_server", build_server) for path in ("/api", *BUILD_SERVER_PATHS)]
     mounts += [Mount(path, "health", health) for path in ("/health", "/ready", "/live", "/metrics")]
     return Observer(Dispatcher(mounts, fallback=health), registry)

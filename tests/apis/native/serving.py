@@ -17,9 +17,7 @@ from buildyard.store.tables import projects
 from buildyard.store.transactions import Transaction
 
 PASSWORD = "only for tests"
-PUBLISH = Statement(
-    update(projects).where(projects.c.slug == given("called")).values(visibility=int(Visibility.PUBLIC))
-)
+PUBLISH = Statement(update(projects).where(projects.c.slug == given("called")).values(visibility=given("visibility")))
 
 
 @dataclass(frozen=True)
@@ -46,14 +44,22 @@ class Server:
     session: aiohttp.ClientSession
 
     async def call(
-        self, method: str, path: str, body: Any = None, *, by: str | None = "", data: bytes | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        by: str | None = "",
+        data: bytes | None = None,
+        host: str = "",
     ) -> Answer:
         """One request; `by` is an `Authorization`, the operator's if empty, none at all if None."""
-        headers = {} if by is None else {"Authorization": by or f"Bearer {self.operator}"}
+        headers = {"Host": host} if host else {}
+        headers |= {} if by is None else {"Authorization": by or f"Bearer {self.operator}"}
         if body is not None:
             data, headers["Content-Type"] = json.dumps(body).encode(), "application/json"
         sent = None if data is None else io.BytesIO(data)
-        where = self.url + (path if path.startswith("/worker") else f"/-/api/v1{path}")
+        where = self.url + (path if path.startswith(("/worker", "/api")) else f"/-/api/v1{path}")
         async with self.session.request(method, where, data=sent, headers=headers) as response:
             return Answer(response.status, response.headers, await response.read())
 
@@ -63,17 +69,17 @@ class Server:
             await self.engine.run(identity.create_user, SYSTEM, username, password_hash=None)
         return f"Bearer {(await self.engine.run(identity.create_token, SYSTEM, username, scopes)).secret}"
 
-    async def publish(self, slug: str) -> None:
-        """Let everybody see a project."""
-        await self.engine.run(_publish, SYSTEM, slug)
+    async def publish(self, slug: str, *, listed: bool = True) -> None:
+        """Let everybody see a project, or everybody who knows it."""
+        await self.engine.run(_publish, SYSTEM, slug, Visibility.PUBLIC if listed else Visibility.UNLISTED)
 
     async def submit(self, workflow: str, *, by: str = "", **more: Any) -> Answer:
         """Build a workflow."""
         return await self.call("POST", "/builds", {"workflow": workflow, **more}, by=by)
 
 
-async def _publish(tx: Transaction, _actor: Actor, slug: str) -> None:
-    await tx.execute(PUBLISH, called=slug)
+async def _publish(tx: Transaction, _actor: Actor, slug: str, visibility: Visibility) -> None:
+    await tx.execute(PUBLISH, called=slug, visibility=int(visibility))
 
 
 def password(text: str, username: str = "admin") -> str:

@@ -38,6 +38,7 @@ class BuildRoutes:
         project = requests.uid(request.path_params["id"], "project")
         policy = self._engine.policy
         wanted = await self._api.json(request, partial(requests.build, allow_local=policy.allow_local_sources))
+        self._engine.require_space()
         view = await self._engine.run(
             builds.submit_build,
             actor,
@@ -94,6 +95,7 @@ class BuildRoutes:
         uid = requests.uid(request.path_params["id"], "build")
         reason = await self._api.json(request, requests.reason)
         limit = self._engine.policy.queue_limit
+        self._engine.require_space()
         view = await self._engine.run(builds.rebuild_build, actor, uid, reason=reason, queue_limit=limit)
         return answer(mapping.whole_build(view), 201)
 
