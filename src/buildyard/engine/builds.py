@@ -265,18 +265,3 @@ async def rebuild_build(tx: Transaction, actor: Actor, uid: str, *, reason: str,
     )
     await _note(tx, actor, "build.retry", again, reason=reason, retried=view.build.uid)
     return again
-
-
-async def list_all_builds(tx: Transaction, actor: Actor, *, limit: int, offset: int) -> list[BuildView]:
-    """The newest builds of all projects that the actor may see."""
-    views, _ = await builds.page(tx, None, limit=limit, offset=offset)
-    seen: dict[int, bool] = {}
-    for view in views:
-        if view.build.project not in seen:
-            project = await projects.get(tx, view.build.project)
-            try:
-                require(actor, Permission.READ, project.owner, "build")
-                seen[view.build.project] = True
-            except NotFound:
-                seen[view.build.project] = False
-    return [view for view in views if seen[view.build.project]]

@@ -20,7 +20,7 @@ from buildyard.client.native import BASE, SEALED_HEADER
 from buildyard.domain.access import Actor, require_runner
 from buildyard.domain.errors import EngineError, NotFound
 from buildyard.domain.ids import LogId, Sha256
-from buildyard.engine import builds, watching, workflows
+from buildyard.engine import build_lists, builds, watching, workflows
 from buildyard.engine.engine import Engine
 from buildyard.engine.projects import find_project
 from buildyard.engine.sign_in import PasswordGate
@@ -72,7 +72,7 @@ class BuildRoutes:
         offset = whole(request, "offset", 0, low=0, high=2**31 - 1)
         slug = request.query_params.get("project", "")
         if not slug:
-            views = await self._engine.read(builds.list_all_builds, actor, limit=limit, offset=offset)
+            views, _ = await self._engine.read(build_lists.list_visible_builds, actor, limit=limit, offset=offset)
         else:
             views = await self._builds_of(actor, slug, limit, offset)
         return answer(messages.Builds(builds=[mapping.build(view) for view in views]))
