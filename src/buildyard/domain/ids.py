@@ -1,6 +1,7 @@
 """Identifiers and the unit of time, so that the type checker tells them apart."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import NewType
 
 AccountId = NewType("AccountId", int)
@@ -37,5 +38,11 @@ SECOND = 1_000_000
 
 def iso(moment: Moment) -> str:
     """RFC 3339 text with milliseconds and `Z`, as JavaScript's `toISOString` prints it."""
-    text = datetime.fromtimestamp(moment / SECOND, UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
+    seconds, micros = divmod(moment, SECOND)
+    return f"{_seconds_text(seconds)}.{micros // 1000:03}Z"
+
+
+@lru_cache(maxsize=4096)
+def _seconds_text(seconds: int) -> str:
+    """Whole seconds; lists ask for the same ones again and again."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

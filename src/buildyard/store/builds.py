@@ -1,6 +1,7 @@
 """Builds, the evaluations they came from, and the revisions they build."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sqlalchemy import select, update
 
@@ -155,8 +156,9 @@ FINISH_EVALUATION = Statement(
 )
 
 
+@lru_cache(maxsize=1024)
 def state_of(phase: int, result: int | None, cause: str, detail: str, lost: int = 0) -> State:
-    """The state that a row's columns hold."""
+    """The state that a row's columns hold; most rows share a few."""
     return State(
         phase=Phase(phase),
         result=None if result is None else Result(result),
