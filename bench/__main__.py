@@ -13,6 +13,7 @@ from bench.rows_builds import graph, latency, throughput
 from bench.rows_claims import claims
 from bench.rows_logs import follow, ingest
 from bench.rows_memory import memory
+from bench.rows_reading import reading
 from bench.table import Figure, each, machine, markdown
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
@@ -22,6 +23,7 @@ ROWS: dict[str, Callable[[Context], Iterator[Figure]]] = {
     "latency": latency,
     "throughput": throughput,
     "graph": graph,
+    "reading": reading,
     "ingest": ingest,
     "follow": follow,
     "claims": claims,

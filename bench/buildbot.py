@@ -101,7 +101,7 @@ class Installation:
                 folder = self._folder / name
                 log = folder / "twistd.log"
                 log.write_bytes(b"")
-                argv = [self._programs / program, "start", "--nodaemon", folder]
+                argv: list[str | Path] = [self._programs / program, "start", "--nodaemon", folder]
                 output = self._folder / f"{name}.out"
                 process = stack.enter_context(ended_after(start(argv, output, self._environment)))
                 wait_for_text(process, log, text, 60)

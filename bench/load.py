@@ -83,10 +83,10 @@ def head_of(url: str, token: str) -> str:
 @asynccontextmanager
 async def connections(url: str, count: int, token: str = "") -> AsyncIterator[Sequence[Connection]]:
     """So many connections to one server."""
-    parts = urlsplit(url)
+    host, _, port = urlsplit(url).netloc.partition(":")
     loop = asyncio.get_running_loop()
     head = head_of(url, token)
-    opened = [await loop.create_connection(lambda: Connection(head), parts.hostname, parts.port) for _ in range(count)]
+    opened = [await loop.create_connection(lambda: Connection(head), host, int(port)) for _ in range(count)]
     try:
         yield [connection for _, connection in opened]
     finally:

