@@ -41,6 +41,7 @@ class Program:
     """A process of ours: what it printed, and its end."""
 
     process: asyncio.subprocess.Process
+    log: Path
     printed: list[str] = field(default_factory=list)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _reading: asyncio.Task[None] | None = None
@@ -57,7 +58,7 @@ class Program:
                 stderr=errors,
                 start_new_session=True,
             )
-        program = cls(process)
+        program = cls(process, log)
         program._reading = asyncio.create_task(program._read())
         return program
 
@@ -77,7 +78,7 @@ class Program:
                     if line.startswith(beginning):
                         return line.removeprefix(beginning)
                 assert self._reading is not None
-                assert not self._reading.done(), f"it ended without saying {beginning!r}: {self.printed}"
+                assert not self._reading.done(), f"no {beginning!r} in {self.printed}; {self.log.read_text()[-2000:]}"
                 await self._news.wait()
 
     def signal(self, number: signal.Signals) -> None:
