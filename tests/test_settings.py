@@ -50,6 +50,7 @@ def test_a_named_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
         read_settings({"BUILDYARD_CONFIG": str(tmp_path / "nowhere.toml")})
 
 
+@pytest.mark.covers("settings.unknown")
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -95,6 +96,7 @@ def test_truth_may_be_written_in_several_ways(text: str) -> None:
     assert read_settings({"BUILDYARD_ALLOW_LOCAL_SOURCES": text}).sources.allow_local
 
 
+@pytest.mark.covers("settings.unknown")
 def test_an_unknown_variable_is_reported_but_does_not_stop_anything() -> None:
     settings = read_settings({"BUILDYARD_PROT": "1", "BUILDYARD_REQUIRE": "all"})
 
@@ -146,6 +148,7 @@ def test_passwords_and_keys_do_not_show_in_the_repr() -> None:
     assert settings.blobs.options == {"secret_access_key": "hunter2", "region": "eu"}
 
 
+@pytest.mark.covers("worker.environment")
 def test_only_allowed_variables_pass_into_jobs() -> None:
     settings = read_settings({"PIP_INDEX_URL": "x", "HTTPS_PROXY": "y", "AWS_SECRET_ACCESS_KEY": "z", "HOME": "/h"})
 
@@ -160,6 +163,7 @@ def test_the_public_address_may_differ_from_the_one_listened_on() -> None:
     assert settings.client_url == "http://[::1]:8010"
 
 
+@pytest.mark.covers("settings.reference")
 def test_every_setting_is_in_the_reference_with_a_variable_of_its_own() -> None:
     page = settings_reference()
     variables = [setting.metadata["variable"] for setting, _ in setting_keys().values()]

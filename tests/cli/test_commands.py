@@ -42,6 +42,7 @@ def hello(buildyard: Installation, tmp_path_factory: pytest.TempPathFactory) -> 
     return str(json.loads(outcome.out.splitlines()[0])["build"]["id"])
 
 
+@pytest.mark.covers("cli.run.file", "cli.run.tree")
 def test_a_workflow_is_built_and_its_jobs_are_told(buildyard: Installation, write: Write) -> None:
     outcome = buildyard("run", str(write("w.yml", HELLO)))
 
@@ -50,6 +51,7 @@ def test_a_workflow_is_built_and_its_jobs_are_told(buildyard: Installation, writ
     assert re.search(r"✓ build \d+ hello/hello #\d+  success  2/2 jobs", outcome.out)
 
 
+@pytest.mark.covers("cli.run.file", "cli.run.tree", "cli.exit_codes")
 def test_a_failed_build_ends_with_1_and_shows_the_log_of_what_failed(buildyard: Installation, write: Write) -> None:
     outcome = buildyard("run", str(write("w.yml", FAILING)))
 
@@ -90,6 +92,7 @@ def test_faults_are_told_as_json_too(buildyard: Installation, write: Write) -> N
     assert json.loads(outcome.err)["faults"][0]["path"] == "jobs"
 
 
+@pytest.mark.covers("cli.run.folder")
 def test_a_folder_goes_along_with_its_uncommitted_changes_but_without_ignored_files(
     buildyard: Installation, write: Write, tmp_path: Path
 ) -> None:
@@ -131,6 +134,7 @@ def test_the_axes_of_a_matrix_can_be_given(buildyard: Installation, write: Write
     assert "t (2) | v=2" in outcome.out
 
 
+@pytest.mark.covers("cli.builds")
 def test_builds_lists_the_newest_first(buildyard: Installation, hello: str) -> None:
     found = buildyard("builds", "--json").json
 
@@ -139,6 +143,7 @@ def test_builds_lists_the_newest_first(buildyard: Installation, hello: str) -> N
     assert "hello/hello" in buildyard("builds", "--project", "hello").out
 
 
+@pytest.mark.covers("cli.builds")
 def test_show_gives_the_build_with_all_below_it(buildyard: Installation, hello: str) -> None:
     tree = buildyard("show", hello, "--json").json
 
@@ -147,6 +152,7 @@ def test_show_gives_the_build_with_all_below_it(buildyard: Installation, hello: 
     assert buildyard("show", tree["build"]["uid"]).code == 0
 
 
+@pytest.mark.covers("cli.logs")
 def test_the_log_of_a_step_is_printed_byte_for_byte(buildyard: Installation, hello: str) -> None:
     assert buildyard("logs", hello, "make", "--step", "say").out == "one\ntwo"
 
@@ -163,6 +169,7 @@ def test_an_unknown_job_or_step_is_named(buildyard: Installation, hello: str) ->
     assert "no step 'nope'" in buildyard("logs", hello, "make", "--step", "nope").err
 
 
+@pytest.mark.covers("cli.logs", "cli.exit_codes")
 def test_following_logs_ends_with_the_build_and_its_result(buildyard: Installation, write: Write) -> None:
     queued = buildyard("run", "-d", str(write("w.yml", FAILING)), "--json").json
 
@@ -173,6 +180,7 @@ def test_following_logs_ends_with_the_build_and_its_result(buildyard: Installati
     assert "other | nobody asks" in outcome.out
 
 
+@pytest.mark.covers("cli.artifacts")
 def test_artifacts_are_listed_and_fetched(buildyard: Installation, hello: str, tmp_path: Path) -> None:
     found = buildyard("artifacts", hello, "--json").json
     fetched = buildyard("artifacts", hello, "out/file.txt", "-o", str(tmp_path))
@@ -187,6 +195,7 @@ def test_artifacts_are_listed_and_fetched(buildyard: Installation, hello: str, t
     assert buildyard("artifacts", hello, "nope", "-o", "-").code == 5
 
 
+@pytest.mark.covers("cli.cancel")
 def test_a_running_build_is_cancelled(buildyard: Installation, write: Write) -> None:
     queued = buildyard("run", "-d", str(write("w.yml", ENDLESS)), "--json").json
     following = buildyard.background("logs", "-f", str(queued["id"]))
@@ -201,6 +210,7 @@ def test_a_running_build_is_cancelled(buildyard: Installation, write: Write) -> 
     assert buildyard("show", str(queued["id"]), "--json").json["build"]["result"] == "cancelled"
 
 
+@pytest.mark.covers("cli.retry")
 def test_retry_builds_the_same_again_as_a_new_build(buildyard: Installation, hello: str) -> None:
     outcome = buildyard("retry", hello, "--follow")
 
@@ -222,6 +232,7 @@ def test_ctrl_c_cancels_the_build_and_waits_for_that(buildyard: Installation, wr
     assert "cancelled" in rest.splitlines()[-1]
 
 
+@pytest.mark.covers("cli.exit_codes")
 def test_ctrl_c_while_only_following_leaves_the_build_alone(buildyard: Installation, write: Write) -> None:
     queued = buildyard("run", "-d", str(write("w.yml", ENDLESS)), "--json").json
     following = buildyard.background("logs", "-f", str(queued["id"]), "slow")
@@ -236,6 +247,7 @@ def test_ctrl_c_while_only_following_leaves_the_build_alone(buildyard: Installat
     buildyard("cancel", str(queued["id"]))
 
 
+@pytest.mark.covers("cli.token", "engine.tokens", "cli.exit_codes")
 def test_a_token_is_shown_once_and_works_until_it_is_revoked(buildyard: Installation, hello: str) -> None:
     made = buildyard("token", "create", "--user", "admin", "--scope", "jobs:write", "--name", "ci", "--json").json
     assert {"id", "token", "scopes"} <= made.keys()
@@ -258,6 +270,7 @@ def test_a_token_with_unknown_scopes_is_refused(buildyard: Installation) -> None
     assert "unknown scope 'everything'" in outcome.err
 
 
+@pytest.mark.covers("cli.user")
 def test_a_stranger_does_not_see_private_builds(buildyard: Installation, hello: str) -> None:
     assert (
         buildyard("user", "create", "bob", "--password-stdin", "--json", stdin="correct horse").json["username"]
@@ -270,6 +283,7 @@ def test_a_stranger_does_not_see_private_builds(buildyard: Installation, hello: 
     assert "bob" in [user["username"] for user in buildyard("user", "list", "--json").json]
 
 
+@pytest.mark.covers("cli.user")
 def test_a_password_can_be_changed_but_must_be_long_enough(buildyard: Installation) -> None:
     buildyard("user", "create", "carol", "--password-stdin", stdin="correct horse")
 
@@ -288,6 +302,7 @@ def test_without_credentials_one_is_told_how_to_get_some(buildyard: Installation
     assert "BUILDYARD_TOKEN" in outcome.err
 
 
+@pytest.mark.covers("settings.admin_password")
 def test_the_administrators_password_opens_the_door_too(buildyard: Installation, tmp_path: Path) -> None:
     password = (
         next(line for line in buildyard.said if line.startswith("administrator:")).split("password ")[1].split()[0]
@@ -298,11 +313,13 @@ def test_the_administrators_password_opens_the_door_too(buildyard: Installation,
     assert buildyard("user", "list", BUILDYARD_DATA=elsewhere, BUILDYARD_ADMIN_PASSWORD="wrong password").code == 4
 
 
+@pytest.mark.covers("cli.exit_codes")
 def test_an_unknown_build_ends_with_5(buildyard: Installation) -> None:
     assert buildyard("show", "999999").code == 5
     assert buildyard("show", "nonsense").code == 5
 
 
+@pytest.mark.covers("cli.doctor")
 def test_the_doctor_finds_the_server_and_the_executors(buildyard: Installation) -> None:
     outcome = buildyard("doctor", "--json")
     found = {finding["what"]: finding for finding in outcome.json["findings"]}

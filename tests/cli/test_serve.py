@@ -6,6 +6,8 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from installation import Installation, kill_and_wait, wait_for_end
 
 Write = Callable[[str, str], Path]
@@ -32,6 +34,7 @@ def begin_ticks(buildyard: Installation, write: Write, tmp_path: Path) -> str:
     return build
 
 
+@pytest.mark.covers("settings.admin_password", "repo.run.announces")
 def test_the_start_tells_executor_password_and_address_and_keeps_its_data_to_itself(installation: Installation) -> None:
     installation.start()
     said = "\n".join(installation.said)
@@ -118,6 +121,7 @@ def test_a_second_signal_stops_without_waiting(installation: Installation, write
     assert installation.stop() == 0
 
 
+@pytest.mark.covers("worker.embedded")
 def test_the_worker_and_its_job_outlive_the_server_and_are_found_again(
     installation: Installation, write: Write, tmp_path: Path
 ) -> None:
@@ -185,6 +189,7 @@ def test_a_variable_that_names_no_setting_is_told(installation: Installation) ->
     assert "warning: the variable BUILDYARD_PROT names no setting" in installation.said
 
 
+@pytest.mark.covers("cli.worker", "worker.remote")
 def test_a_worker_can_be_started_by_hand_with_a_token(installation: Installation, write: Write) -> None:
     installation.variables["BUILDYARD_WORKERS"] = "0"
     installation.start()

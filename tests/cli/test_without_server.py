@@ -21,6 +21,7 @@ def test_the_version_is_told_without_importing_anything_heavy() -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"buildyard {VERSION}\n", "")
 
 
+@pytest.mark.covers("cli.exit_codes")
 @pytest.mark.parametrize("arguments", [["nonsense"], ["show"], ["run", "--logs", "some"], ["builds", "--limit", "0"]])
 def test_wrong_usage_ends_with_2(installation: Installation, arguments: list[str]) -> None:
     assert installation(*arguments).code == 2
@@ -34,6 +35,7 @@ def test_every_command_explains_itself(installation: Installation, command: list
     assert "Usage: buildyard" in outcome.out
 
 
+@pytest.mark.covers("cli.exit_codes")
 def test_a_server_that_cannot_be_reached_ends_with_3(installation: Installation) -> None:
     installation.url = "http://127.0.0.1:9"
 
@@ -43,6 +45,7 @@ def test_a_server_that_cannot_be_reached_ends_with_3(installation: Installation)
     assert "cannot be reached" in outcome.err
 
 
+@pytest.mark.covers("settings.unknown", "cli.exit_codes")
 def test_a_wrong_setting_ends_with_2_and_names_file_line_and_key(installation: Installation) -> None:
     installation.data.mkdir()
     (installation.data / "buildyard.toml").write_text("[server]\nprot = 1\n")
@@ -67,6 +70,7 @@ def test_a_worker_without_a_token_says_what_it_needs(installation: Installation)
     assert "a token with the scope runner" in outcome.err
 
 
+@pytest.mark.covers("cli.doctor")
 def test_the_doctor_works_without_a_server(installation: Installation) -> None:
     installation.url = "http://127.0.0.1:9"
 

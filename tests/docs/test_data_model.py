@@ -73,7 +73,7 @@ def test_the_text_names_only_tables_and_columns_that_exist_or_are_planned() -> N
     assert sorted(named - known) == []
 
 
-@pytest.mark.covers("repo.docs.generated")
+@pytest.mark.covers("repo.docs.generated", "settings.reference")
 def test_generated_documents_are_current() -> None:
     command = [sys.executable, "tools/generate_docs.py", "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)

@@ -5,7 +5,6 @@ import subprocess
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from needs import need_program
 
 from buildyard.domain.errors import Fault
 from buildyard.domain.sources import (
@@ -20,6 +19,7 @@ from buildyard.domain.sources import (
     resolve_relative,
 )
 from buildyard.domain.specs import GitSource
+from needs import need_program
 
 
 def address(text: str, *, allow_local: bool = False) -> Address:
@@ -46,6 +46,7 @@ def test_ordinary_addresses_are_read_and_shown_without_credentials(text: str, ba
     assert address(text).bare == bare
 
 
+@pytest.mark.covers("workspace.hardening")
 @pytest.mark.parametrize(
     "text",
     [
@@ -96,6 +97,7 @@ def test_addresses_that_could_mean_something_else_are_refused_even_where_local_o
     assert isinstance(read_address(text, "url", allow_local=True), Fault)
 
 
+@pytest.mark.covers("workspace.local_sources")
 @pytest.mark.parametrize(
     "text",
     [

@@ -141,6 +141,7 @@ async def bytes_of(text: bytes) -> AsyncIterator[bytes]:
     yield text
 
 
+@pytest.mark.covers("worker.token")
 async def test_a_worker_with_a_token_of_one_project_gets_jobs_and_files_of_that_project_only(world: World) -> None:
     hers = await world.define(job("secret"), project=await other_project(world), by=world.administrator)
     await world.submit(pipeline=hers)

@@ -31,6 +31,7 @@ async def packed(folder: Path) -> bytes:
     return b"".join([piece async for piece in pack(folder, ["**"])])
 
 
+@pytest.mark.covers("workspace.folder")
 async def test_an_uploaded_folder_is_laid_into_the_workspace(
     server: ModelServer, working: Working, tmp_path: Path
 ) -> None:
@@ -54,6 +55,7 @@ async def test_a_source_that_is_missing_is_an_error_of_the_source(server: ModelS
     assert "no such blob" in attempt.said()
 
 
+@pytest.mark.covers("workspace.inputs")
 async def test_inputs_are_laid_in_with_their_modes(server: ModelServer, working: Working) -> None:
     inputs = [
         server.store_input("bin/tool", b"#!/bin/sh\necho tool\n", 0o755),
@@ -107,6 +109,7 @@ async def test_an_input_that_was_damaged_is_an_error_of_inputs(server: ModelServ
     assert "file arrived damaged" in attempt.end.detail
 
 
+@pytest.mark.covers("workspace.inputs")
 async def test_inputs_survive_a_connection_that_breaks_in_their_middle(server: ModelServer, working: Working) -> None:
     inputs = [server.store_input("file", b"x" * 1_000_000)]
     server.fault = lambda call: Fault.CUT if call.name == "GET blobs" and call.number < 2 else Fault.NONE
@@ -153,6 +156,7 @@ async def test_an_output_that_was_not_made_is_a_failure(server: ModelServer, wor
     assert attempt.result(1) is Result.SUCCESS
 
 
+@pytest.mark.covers("executors.limits.output")
 async def test_outputs_over_the_limit_end_the_job_so(server: ModelServer, working: Working) -> None:
     spec = job("write f 0123456789", outputs=("f",), limits=Limits(output_bytes=10))
 
@@ -163,6 +167,7 @@ async def test_outputs_over_the_limit_end_the_job_so(server: ModelServer, workin
     assert server.blobs == {}
 
 
+@pytest.mark.covers("engine.cache.success_only")
 async def test_nothing_is_kept_of_a_failed_job(server: ModelServer, working: Working) -> None:
     spec = job("write f x\nwrite c/f x\nexit 1", outputs=("f",), caches=(CacheSpec(path="c"),))
 
@@ -209,6 +214,7 @@ async def test_an_upload_survives_a_server_that_breaks_the_connection(server: Mo
     assert [server.blobs[file.sha256] for file in attempt.end.outputs] == [bytes(5_000_000)]
 
 
+@pytest.mark.covers("engine.cache.restore")
 async def test_a_cache_is_saved_and_restored_by_the_next_run(server: ModelServer, working: Working) -> None:
     spec = job("cat .cache/n\nappend .cache/n x", caches=(CacheSpec(path=".cache"),))
     saving = job("append .cache/n x", caches=(CacheSpec(path=".cache"),))
@@ -234,6 +240,7 @@ async def test_a_cache_that_did_not_change_is_not_saved_again(server: ModelServe
     assert attempt.end.caches == []
 
 
+@pytest.mark.covers("engine.cache.key")
 async def test_the_contents_of_key_files_choose_the_cache(server: ModelServer, working: Working) -> None:
     spec = job("append .cache/n x\ncat .cache/n", caches=(CacheSpec(path=".cache", key_files=("*.lock",)),))
 

@@ -76,6 +76,7 @@ async def test_the_setup_log_says_where_the_job_runs(server: ModelServer, workin
     assert "image debian-12 is noted" in attempt.said()
 
 
+@pytest.mark.covers("worker.environment")
 async def test_a_step_sees_the_variables_of_worker_server_job_and_step(server: ModelServer, working: Working) -> None:
     names = [
         "PIP_INDEX_URL",
@@ -152,6 +153,7 @@ async def test_untrusted_work_that_an_executor_refuses_ends_in_an_error(server: 
     assert "trusted" in end.detail
 
 
+@pytest.mark.covers("engine.jobs.timeout", "executors.limits.wall")
 async def test_the_wall_time_of_a_job_ends_it_as_a_timeout(server: ModelServer, working: Working) -> None:
     attempt = server.submit(job("print one", "hang", limits=Limits(wall_s=1)))
 
@@ -163,6 +165,7 @@ async def test_the_wall_time_of_a_job_ends_it_as_a_timeout(server: ModelServer, 
     assert "wall time limit of 1 s reached" in attempt.said(2)
 
 
+@pytest.mark.covers("executors.limits.wall")
 async def test_the_timeout_of_a_step_ends_the_job_as_a_timeout(server: ModelServer, working: Working) -> None:
     step = StepSpec(name="s1", run="hang", timeout_s=1)
     attempt = server.submit(JobSpec(name="job", steps=(step,)))
@@ -174,6 +177,7 @@ async def test_the_timeout_of_a_step_ends_the_job_as_a_timeout(server: ModelServ
     assert "wall time limit of 1 s reached" in attempt.said(1)
 
 
+@pytest.mark.covers("executors.limits.wall")
 async def test_silence_beyond_the_limit_ends_the_job_as_a_timeout(server: ModelServer, working: Working) -> None:
     attempt = server.submit(job("print hello\nhang", limits=Limits(silent_s=1)))
 
@@ -184,6 +188,7 @@ async def test_silence_beyond_the_limit_ends_the_job_as_a_timeout(server: ModelS
     assert "no output for 1 s" in attempt.said(1)
 
 
+@pytest.mark.covers("executors.limits.output")
 async def test_output_beyond_the_log_limit_ends_the_job_and_the_log_says_so(
     server: ModelServer, working: Working
 ) -> None:
@@ -207,6 +212,7 @@ async def test_output_of_exactly_the_log_limit_is_fine(server: ModelServer, work
     assert end.result is Result.SUCCESS
 
 
+@pytest.mark.covers("workspace.cleanup")
 async def test_steps_of_one_job_share_the_workspace_and_jobs_do_not(
     server: ModelServer, working: Working, tmp_path: Path
 ) -> None:

@@ -143,6 +143,7 @@ async def test_a_token_may_no_more_than_its_scopes(serve: Serve) -> None:
     assert (await complete(api, path, token=token)).status == 200
 
 
+@pytest.mark.covers("engine.images")
 async def test_a_private_image_cannot_be_used_by_other_accounts(serve: Serve) -> None:
     api = await serve(is_open=False)
     ann, bob = await token_of(api, "ann", "*"), await token_of(api, "bob", "*")

@@ -102,7 +102,7 @@ async def fuzz(api: Api, document: Path, *options: str) -> None:
     assert process.returncode == 0, output.decode()
 
 
-@pytest.mark.covers("build_server.operations", "build_server.errors")
+@pytest.mark.covers("build_server.operations", "build_server.errors", "proof.fuzzing")
 async def test_nothing_that_is_sent_by_the_document_is_answered_against_it(api: Api, tmp_path: Path) -> None:
     document = tmp_path / "given.json"
     document.write_text(json.dumps(await with_real_ids(api, given())))
@@ -110,7 +110,7 @@ async def test_nothing_that_is_sent_by_the_document_is_answered_against_it(api: 
     await fuzz(api, document, "--checks", CHECKS)
 
 
-@pytest.mark.covers("build_server.extensions", "build_server.errors")
+@pytest.mark.covers("build_server.extensions", "build_server.errors", "proof.fuzzing")
 async def test_nothing_is_answered_against_our_own_description(api: Api, tmp_path: Path) -> None:
     document = tmp_path / "ours.json"
     ours = (await api.get("/docs/openapi.json")).body

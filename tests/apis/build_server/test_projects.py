@@ -232,7 +232,7 @@ async def test_a_workflow_of_ten_thousand_steps_works(api: Api) -> None:
     assert len(build.steps) == 10_000
 
 
-@pytest.mark.covers("build-server: POST /api/docker-images", "build-server: GET /api/docker-images")
+@pytest.mark.covers("build-server: POST /api/docker-images", "build-server: GET /api/docker-images", "engine.images")
 async def test_images_are_named_once_and_listed(api: Api) -> None:
     body = {"slug": "py", "imageUrl": "docker://registry.example.org:5000/python/slim:3.12", "public": True}
 

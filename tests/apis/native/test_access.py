@@ -102,6 +102,7 @@ async def test_with_anonymous_read_off_they_see_nothing(serve: Serve) -> None:
     assert (await server.call("GET", "/builds", by=None)).body["builds"] == []
 
 
+@pytest.mark.covers("ops.limits.bodies")
 async def test_bodies_have_the_limit_of_the_settings(serve: Serve) -> None:
     server = await serve(BUILDYARD_LIMIT_BODY="2KiB")
 

@@ -37,6 +37,7 @@ async def limited(real_executor: Executor, cgroups: Cgroups) -> AsyncIterator[Wo
     await workspace.close()
 
 
+@pytest.mark.covers("executors.limits.memory")
 async def test_the_memory_limit_ends_a_command_and_is_named(limited: Workspace) -> None:
     ended = await run(limited, f"set -o pipefail; {EAT_200_MIB}")
 
@@ -44,6 +45,7 @@ async def test_the_memory_limit_ends_a_command_and_is_named(limited: Workspace) 
     assert ended.detail == "memory limit of 64 MiB reached"
 
 
+@pytest.mark.covers("executors.limits.pids")
 async def test_the_process_limit_fails_a_command_and_is_named(limited: Workspace, heard: Listener) -> None:
     ended = await run(limited, "sh -c 'for i in $(seq 100); do sleep 100 & done; echo all'", heard)
 
@@ -60,6 +62,7 @@ async def test_a_command_within_its_limits_is_untouched(limited: Workspace, hear
     assert (ended.status, ended.cause, heard.text) == (7, Cause.NONE, str(5 * MIB))
 
 
+@pytest.mark.covers("executors.limits.cpu")
 async def test_less_than_a_cpu_is_what_a_job_gets(real_executor: Executor, cgroups: Cgroups, heard: Listener) -> None:
     need(cgroups.enforces("cpu"), "writable cgroups for cpu")
     workspace = await real_executor.open(WorkspaceRequest(key="slow", marker="m", limits=Limits(cpus=0.2)))
@@ -102,6 +105,7 @@ async def test_without_cgroups_memory_is_limited_all_the_same(state: Path) -> No
     await executor.close()
 
 
+@pytest.mark.covers("executors.limits.cpu")
 async def test_without_cgroups_a_job_is_bound_to_its_number_of_cpus(state: Path, heard: Listener) -> None:
     executor = ProcessExecutor(state, use_cgroups=False)
     workspace = await executor.open(WorkspaceRequest(key="k", marker="m", limits=Limits(cpus=0.5)))

@@ -11,6 +11,8 @@ from buildyard.domain.states import Cause, Result
 from buildyard.ports import Command, Executor, Exit, Workspace, WorkspaceRequest
 from contracts.executors.watching import Listener, become_true, run, script
 
+pytestmark = pytest.mark.covers("executors.contract")
+
 HANG = {"process": "echo begun; sleep 1000", "sandbox": "echo begun; sleep 1000", "dummy": "print begun\nhang"}
 
 
@@ -66,6 +68,7 @@ async def test_a_kill_without_a_command_changes_nothing(workspace: Workspace) ->
     assert (await run(workspace, "exit 0")).result is Result.SUCCESS
 
 
+@pytest.mark.covers("executors.limits.wall")
 async def test_the_wall_clock_ends_a_command(executor: Executor, workspace: Workspace) -> None:
     ended = await run(workspace, HANG[executor.name], timeout_s=0.3)
 
@@ -134,6 +137,7 @@ async def test_the_marker_is_in_the_environment(executor: Executor, workspace: W
     assert heard.text.endswith(":attempt-1")
 
 
+@pytest.mark.covers("workspace.cleanup")
 async def test_closing_ends_the_command_and_removes_the_folder(
     executor: Executor, workspace: Workspace, heard: Listener
 ) -> None:

@@ -43,6 +43,7 @@ async def test_secrets_of_the_system_are_empty(sandboxed: Workspace, heard: List
     assert heard.output == b""
 
 
+@pytest.mark.covers("executors.sandbox.isolation")
 @pytest.mark.parametrize("path", ["/usr/x", "/usr/bin/x", "/etc/x", "/x", "/run/x", "/var/x", "/home/x", "/proc/sys/x"])
 async def test_the_system_cannot_be_written(sandboxed: Workspace, path: str) -> None:
     assert await _refused(sandboxed, f"echo > {path}")
@@ -57,6 +58,7 @@ async def test_the_system_cannot_be_made_writable_again(sandboxed: Workspace, pa
     assert await _refused(sandboxed, f"mount -o remount,rw,bind {path}")
 
 
+@pytest.mark.covers("executors.sandbox.isolation")
 @pytest.mark.parametrize("path", ["/root", "/home", "/var/lib", "/run", "/mnt", "/srv", "/boot"])
 async def test_what_belongs_to_people_and_services_is_not_there(
     sandboxed: Workspace, heard: Listener, path: str
@@ -90,6 +92,7 @@ async def test_programs_with_the_setuid_bit_give_nothing(sandboxed: Workspace) -
     assert await _refused(sandboxed, "mount -t tmpfs none /workspace")
 
 
+@pytest.mark.covers("executors.sandbox.isolation")
 async def test_processes_of_the_host_are_neither_seen_nor_signalled(sandboxed: Workspace, heard: Listener) -> None:
     seconds = unique_sleep()
     process = await asyncio.create_subprocess_exec("sleep", seconds)
@@ -137,6 +140,7 @@ def _command_lines() -> Iterator[bytes]:
             continue
 
 
+@pytest.mark.covers("executors.sandbox.isolation")
 async def test_further_paths_are_shown_read_only_and_hidden_ones_stay_hidden(tmp_path: Path, heard: Listener) -> None:
     tools, data = tmp_path / "tools", tmp_path / "tools" / "data"
     data.mkdir(parents=True)
@@ -214,6 +218,7 @@ async def user_mode(sandbox: Executor) -> Executor:
     return sandbox
 
 
+@pytest.mark.covers("executors.sandbox.network")
 async def test_the_usual_network_reaches_out_but_not_to_the_hosts_loopback(
     user_mode: Executor, heard: Listener, listening: int
 ) -> None:
@@ -285,6 +290,7 @@ def _kill_children(name: str) -> None:
             os.waitid(os.P_PID, int(pid), os.WEXITED | os.WNOWAIT)
 
 
+@pytest.mark.covers("executors.sandbox.network")
 async def test_without_a_network_there_is_only_an_own_loopback(
     sandbox: Executor, heard: Listener, listening: int
 ) -> None:
@@ -299,6 +305,7 @@ async def test_without_a_network_there_is_only_an_own_loopback(
     await workspace.close()
 
 
+@pytest.mark.covers("executors.sandbox.network")
 async def test_the_hosts_network_is_had_by_asking_for_it(sandbox: Executor, heard: Listener, listening: int) -> None:
     workspace = await _opened(sandbox, "host")
 
@@ -308,6 +315,7 @@ async def test_the_hosts_network_is_had_by_asking_for_it(sandbox: Executor, hear
     await workspace.close()
 
 
+@pytest.mark.covers("executors.sandbox.network")
 async def test_untrusted_work_never_gets_the_hosts_network(sandbox: Executor) -> None:
     with pytest.raises(Unavailable, match="untrusted"):
         await _opened(sandbox, "host", trusted=False)

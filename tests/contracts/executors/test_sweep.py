@@ -36,6 +36,7 @@ async def _crash(name: str, state: Path, script: str, *limit: str) -> Process:
     return worker
 
 
+@pytest.mark.covers("workspace.cleanup")
 async def test_a_sweep_ends_and_removes_all_that_a_killed_worker_left(real_executor: Executor, state: Path) -> None:
     seconds = unique_sleep()
     await _crash(real_executor.name, state, DAEMONS.format(n=seconds))

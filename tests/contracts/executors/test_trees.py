@@ -128,6 +128,7 @@ async def test_without_being_asked_for_there_is_no_terminal(real_workspace: Work
     assert (await run(real_workspace, "! [ -t 0 ] && ! [ -t 1 ] && ! [ -t 2 ]")).result is Result.SUCCESS
 
 
+@pytest.mark.covers("executors.tree")
 @pytest.mark.parametrize("how", DETACHED.values(), ids=DETACHED.keys())
 async def test_nothing_outlives_the_command(real_workspace: Workspace, heard: Listener, how: str) -> None:
     seconds = unique_sleep()
@@ -139,6 +140,7 @@ async def test_nothing_outlives_the_command(real_workspace: Workspace, heard: Li
     assert processes_with(seconds) == []
 
 
+@pytest.mark.covers("executors.tree", "engine.cancel.running")
 @pytest.mark.parametrize("how", DETACHED.values(), ids=DETACHED.keys())
 async def test_a_kill_ends_the_whole_tree_in_two_seconds(real_workspace: Workspace, heard: Listener, how: str) -> None:
     seconds = unique_sleep()

@@ -23,6 +23,7 @@ async def all_bytes(chunks: AsyncIterator[Chunk]) -> bytes:
     return b"".join([chunk.data async for chunk in chunks])
 
 
+@pytest.mark.covers("logs.follow")
 async def test_a_follower_gets_what_was_there_then_what_comes_then_the_end(logs: LogStore) -> None:
     await logs.append(LOG, 0, [chunk(OUT, 1, b"old"), chunk(ERR, 2, b"err")])
     following = aiter(logs.follow(LOG))
@@ -59,6 +60,7 @@ async def test_following_may_start_anywhere_also_ahead(logs: LogStore) -> None:
     assert await all_bytes(logs.follow(LOG, 99)) == b""
 
 
+@pytest.mark.covers("logs.follow")
 async def test_five_hundred_followers_get_every_byte(logs: LogStore) -> None:
     following = [asyncio.create_task(all_bytes(logs.follow(LOG, start % 50))) for start in range(500)]
     expected = b""
@@ -76,6 +78,7 @@ async def test_five_hundred_followers_get_every_byte(logs: LogStore) -> None:
     assert found == [expected[start % 50 :] for start in range(500)]
 
 
+@pytest.mark.covers("logs.follow")
 async def test_followers_share_the_bytes_they_are_given(logs: LogStore) -> None:
     await logs.append(LOG, 0, [])
     following = [aiter(logs.follow(LOG)) for _ in range(3)]

@@ -80,6 +80,7 @@ def run_and_kill(folder: Path, seed: int, first: int) -> dict[LogId, tuple[int, 
     return acknowledged
 
 
+@pytest.mark.covers("logs.durable")
 async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
     for seed in range(8):
         acknowledged = run_and_kill(tmp_path, seed, 1 + 1000 * (seed // 2))
@@ -223,6 +224,7 @@ async def test_a_damaged_sealed_log_is_reported_not_returned(tmp_path: Path) -> 
     await logs.close()
 
 
+@pytest.mark.covers("logs.seal")
 async def test_any_zstd_tool_unpacks_a_sealed_file_and_nothing_else_is_left(tmp_path: Path) -> None:
     logs = LocalLogStore(tmp_path)
     data = b"".join(b"line %d\n" % number for number in range(100_000))

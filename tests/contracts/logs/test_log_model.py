@@ -136,6 +136,7 @@ async def play(logs: ChunkedLogs, story: Story, seal_at: int, looks: tuple[int, 
 looks = st.tuples(st.integers(0, 12), st.integers(0, 12), st.integers(0, 300))
 
 
+@pytest.mark.covers("logs.lines")
 @settings(max_examples=150, deadline=None)
 @given(story=stories, seal_at=st.integers(0, 12), looks=looks)
 def test_any_story_on_the_local_disk_reads_as_the_model_says(
@@ -150,6 +151,7 @@ def test_any_story_on_the_local_disk_reads_as_the_model_says(
     asyncio.run(told())
 
 
+@pytest.mark.covers("logs.lines")
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(story=stories, seal_at=st.integers(0, 12), looks=looks)
 def test_any_story_with_sealed_logs_in_s3_reads_as_the_model_says(

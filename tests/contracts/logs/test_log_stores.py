@@ -67,6 +67,7 @@ async def test_an_unknown_log_is_not_found(logs: LogStore) -> None:
         await content(logs, LOG)
 
 
+@pytest.mark.covers("logs.append")
 @pytest.mark.parametrize("sealed", [False, True])
 async def test_a_repeated_append_changes_nothing(logs: LogStore, sealed: bool) -> None:
     chunks = [chunk(OUT, 1, b"one\n"), chunk(ERR, 2, b"two")]
@@ -88,6 +89,7 @@ async def test_of_an_overlapping_append_only_the_new_tail_is_stored(logs: LogSto
     assert await logs.lines(LOG, 0, 9) == [line(0, OUT, 1, b"one"), line(1, OUT, 1, b"two"), line(2, OUT, 2, b"three")]
 
 
+@pytest.mark.covers("logs.append")
 async def test_a_gap_is_a_conflict(logs: LogStore) -> None:
     await logs.append(LOG, 0, [chunk(OUT, 1, b"abc")])
 
@@ -100,6 +102,7 @@ async def test_a_gap_is_a_conflict(logs: LogStore) -> None:
         await logs.state(LogId(7))
 
 
+@pytest.mark.covers("logs.seal")
 async def test_a_sealed_log_takes_no_new_bytes(logs: LogStore) -> None:
     await logs.append(LOG, 0, [chunk(OUT, 1, b"abc")])
 

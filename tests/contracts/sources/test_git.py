@@ -72,6 +72,7 @@ async def test_a_branch_wins_over_a_tag_of_its_name(fetcher: GitFetcher, hello: 
     assert found.commit == hello.git("rev-parse", "refs/heads/feature/x")
 
 
+@pytest.mark.covers("workspace.checkout")
 @pytest.mark.parametrize("shallow", [True, False])
 @pytest.mark.parametrize("length", [7, 12, 40])
 async def test_a_commit_that_is_no_tip_is_found_by_its_name_or_its_beginning(
@@ -235,6 +236,7 @@ async def test_progress_is_told_without_drowning_the_reader(
     assert not [line for line in said if "\r" in line or "\x1b" in line]
 
 
+@pytest.mark.covers("workspace.checkout")
 async def test_submodules_are_filled_by_their_commit_relative_and_nested(
     fetcher: GitFetcher, make: Make, tmp_path: Path
 ) -> None:

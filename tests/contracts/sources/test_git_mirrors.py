@@ -106,6 +106,7 @@ async def test_many_fetches_of_one_repository_at_once_share_one_transfer(
     assert held_locks(mirrors) == []
 
 
+@pytest.mark.covers("workspace.checkout")
 async def test_several_workers_share_the_mirrors(mirrors: Path, hello: Repository, tmp_path: Path) -> None:
     workers = [await worker(mirrors, hello.url, tmp_path / f"worker{number}", 5) for number in range(3)]
 

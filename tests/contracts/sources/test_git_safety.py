@@ -44,6 +44,7 @@ def address(text: str) -> Address:
     return found
 
 
+@pytest.mark.covers("workspace.hardening")
 @pytest.mark.parametrize(
     "source",
     [
@@ -77,6 +78,7 @@ async def test_strings_that_would_be_options_or_commands_are_refused(
     assert not os.path.lexists(evil)  # noqa: ASYNC240 - one look at a file
 
 
+@pytest.mark.covers("workspace.local_sources")
 @pytest.mark.parametrize("url", ["{file}", "{path}", "{web}", "http://localhost:{port}/hello/.git"])
 async def test_local_sources_are_refused_by_the_name_of_their_setting(
     strict: GitFetcher, hello: Repository, web: WebServer, tmp_path: Path, url: str
@@ -89,6 +91,7 @@ async def test_local_sources_are_refused_by_the_name_of_their_setting(
     assert web.fetches == []
 
 
+@pytest.mark.covers("workspace.local_sources")
 async def test_a_name_that_leads_to_a_private_address_is_refused_with_both(strict: GitFetcher, tmp_path: Path) -> None:
     host = socket.gethostname().lower()
     need(_leads_inwards(host), "a name of this machine that resolves to a private address")
@@ -210,6 +213,7 @@ async def test_ssh_connects_to_the_checked_address_and_looks_up_the_key_by_name(
     assert settings["batchmode"] == "yes"
 
 
+@pytest.mark.covers("workspace.hardening")
 @pytest.mark.parametrize("url", ["ext::touch evil", "--upload-pack=x", "file:///etc", "/etc", "http://127.0.0.1/x"])
 async def test_a_submodule_is_held_to_the_same_rules(fetcher: GitFetcher, make: Make, tmp_path: Path, url: str) -> None:
     outer = make("outer")
@@ -251,6 +255,7 @@ async def test_a_submodule_path_does_not_lead_out_of_the_workspace(
     assert not (tmp_path / "lib").exists()
 
 
+@pytest.mark.covers("workspace.hardening")
 async def test_nothing_of_the_repository_or_the_machine_is_run(
     fetcher: GitFetcher, hello: Repository, tmp_path: Path
 ) -> None:

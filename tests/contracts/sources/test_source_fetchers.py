@@ -58,6 +58,7 @@ async def source(request: pytest.FixtureRequest, hello: Repository, blobs: Blobs
     return GitSource(url=hello.url) if request.param == "git" else await uploaded(hello.folder, blobs)
 
 
+@pytest.mark.covers("workspace.folder", "workspace.checkout")
 async def test_the_files_lie_in_the_folder_which_is_made(
     fetcher: SourceFetcher, source: Source, tmp_path: Path
 ) -> None:
