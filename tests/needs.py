@@ -7,7 +7,7 @@ import pytest
 
 
 def need(present: object, what: str) -> None:
-    """Go on if `present` is true; else skip, or fail when BUILDYARD_REQUIRE=all; `what` names the part and its remedy."""
+    """Go on if `present` is true; else skip, or fail where BUILDYARD_REQUIRE=all; `what` names part and remedy."""
     if present:
         return
     if os.environ.get("BUILDYARD_REQUIRE") == "all":

@@ -107,7 +107,7 @@ class BlobStore(Protocol):
     """
 
     async def put(self, data: AsyncIterable[bytes], *, limit: int | None = None) -> BlobInfo:
-        """Store a stream durably and say its digest. Raises TooLarge past `limit` bytes. Concurrent equal puts are safe."""
+        """Store a stream durably and say its digest. Raises TooLarge past `limit` bytes. Equal puts at once are safe."""
         ...
 
     async def size(self, sha256: Sha256) -> int:
@@ -158,19 +158,19 @@ OutputSink = Callable[[Stream, bytes], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkspaceRequest:
-    """What a workspace is for. `key` is unique to the attempt; `marker` is put into the environment of every process."""
+    """What a workspace is for. `key` is unique to the attempt; every process has `marker` in its environment."""
 
     key: str
     marker: str
     image: str = ""
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     network: str = "default"
     trusted: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """A program to run in a workspace: `cwd` is relative to it; `environment` is complete but for the executor's own."""
+    """A program to run in a workspace; `cwd` is relative to it, `environment` complete but for the executor's own."""
 
     argv: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict)
