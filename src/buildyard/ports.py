@@ -107,7 +107,7 @@ class BlobStore(Protocol):
     """
 
     async def put(self, data: AsyncIterable[bytes], *, limit: int | None = None) -> BlobInfo:
-        """Store a stream durably and say its digest. Raises TooLarge past `limit` bytes. Equal puts at once are safe."""
+        """Store a stream durably and say its digest. Raises TooLarge past `limit` bytes. Equal puts may meet."""
         ...
 
     async def size(self, sha256: Sha256) -> int:
