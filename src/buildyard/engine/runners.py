@@ -16,13 +16,13 @@ from buildyard.domain.labels import Offer, fits
 from buildyard.domain.specs import JobSpec
 from buildyard.domain.states import Phase, Result, Stream
 from buildyard.domain.transitions import finished
-from buildyard.engine import leasing, progress
+from buildyard.engine import leasing, progress, revisions
 from buildyard.engine.claiming import LONGEST_WAIT, SLOW_POLL
 from buildyard.engine.engine import Engine, system_clock
 from buildyard.engine.settling import locked_build
 from buildyard.engine.usage import compute_usage
 from buildyard.ports import Chunk, LogState
-from buildyard.protocol import Ack, Answer, Item, JobGrant, Started, StepFinished, StepStarted
+from buildyard.protocol import Ack, Answer, Item, JobGrant, PinRevision, Started, StepFinished, StepStarted
 from buildyard.store import attempts, audit, builds, jobs, kept, pipelines, projects, workers
 from buildyard.store.attempts import GrantFacts
 from buildyard.store.transactions import Transaction
@@ -217,6 +217,13 @@ async def add_output(
     chunks = [Chunk(Stream.OUTPUT, system_clock(), data)] if data else []
     size = (await engine.logs.append(log, offset, chunks)).size if chunks else await log_size(engine, log)
     return Heard(size, hold.job.cancel_requested)
+
+
+async def pin_commit(engine: Engine, actor: Actor, uid: str, token: str, commit: str) -> str:
+    """Tell which commit a held step's branch turned out to be; gives the one that all steps of its build check out."""
+    hold = await engine.read(open_hold, actor, uid, token)
+    found = PinRevision(attempt=hold.attempt.id, token=token, commit=commit)
+    return (await engine.run(revisions.pin_revision, SYSTEM, found)).commit
 
 
 def begin_command(hold: Hold, number: int) -> list[Item]:

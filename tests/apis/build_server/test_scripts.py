@@ -256,6 +256,25 @@ async def test_the_source_is_the_commit_that_was_asked_for(serve: Serve, machine
     assert machine.left_behind == []
 
 
+@pytest.mark.covers("build-server: POST /api/runner/{stepId}/revision", "engine.revisions.git")
+async def test_all_steps_of_a_build_check_out_what_the_first_found(
+    serve: Serve, machine: Machine, repository: Path
+) -> None:
+    api = await serve(allow_local=True)
+    looks = [step(name, "git rev-parse HEAD") for name in ("first", "second")]
+    build = await api.build(*looks, repoUrl=f"file://{repository}", branch="main")
+    before = await git(repository, "rev-parse", "main")
+
+    await run_step(api, machine, build.steps["first"])
+    await git(repository, "commit", "-q", "--allow-empty", "-m", "Later")
+    await run_step(api, machine, build.steps["second"])
+
+    assert await git(repository, "rev-parse", "main") != before
+    for name in ("first", "second"):
+        assert (await log_of(api, build.steps[name])).decode().endswith(f"{before}\n")
+    assert (await api.get(f"/api/builds/{build.id}")).body["commitHash"] == before
+
+
 @pytest.mark.covers(
     "build_server.runner.script",
     "build-server: GET /api/builds/{id}/artifacts",

@@ -49,6 +49,7 @@ def _handlers(api: Api) -> dict[str, dict[str, Handler]]:
         "/api/runner/claim": {"POST": runner.claim_next},
         "/api/runner/{stepId}": {"GET": runner.script},
         "/api/runner/{stepId}/claim": {"POST": runner.claim},
+        "/api/runner/{stepId}/revision": {"POST": runner.pin},
         "/api/runner/{stepId}/complete": {"POST": runner.complete},
         "/api/runner/{stepId}/logs": {"POST": runner.add_log},
         "/api/runner/{stepId}/artifacts/{path:path}": {"PUT": runner.put_output},

@@ -1,7 +1,6 @@
 """Our values in Build Server's words."""
 
 import base64
-import re
 from typing import TypeVar
 
 from msgspec import UNSET, UnsetType
@@ -11,7 +10,7 @@ from buildyard.apis.build_server.requests import Page
 from buildyard.apis.build_server.states import BUILD, STEP, reason
 from buildyard.domain.builds import Job, State, Step
 from buildyard.domain.ids import Moment, iso
-from buildyard.domain.sources import masked
+from buildyard.domain.sources import shown_url
 from buildyard.domain.specs import JobSpec, PipelineSpec
 from buildyard.engine import records
 from buildyard.engine.builds import AttemptView, JobView
@@ -20,8 +19,6 @@ from buildyard.engine.runner_results import Completed
 from buildyard.engine.runners import Hold
 
 T = TypeVar("T")
-
-_SSH_USER = re.compile(r"ssh://[^@/:]*@")
 
 
 def given(value: T | None) -> T | UnsetType:
@@ -32,11 +29,6 @@ def given(value: T | None) -> T | UnsetType:
 def moment(at: Moment | None) -> str | UnsetType:
     """A time, or nothing."""
     return UNSET if at is None else iso(at)
-
-
-def shown_url(url: str) -> str:
-    """A repository's address without credentials; the user of ssh is none."""
-    return url if _SSH_USER.match(url) else masked(url)
 
 
 def project(one: records.Project) -> schemas.Project:
@@ -234,6 +226,10 @@ def claim(hold: Hold, *, lease_seconds: float) -> schemas.Claim:
         lease_seconds=lease_seconds,
         source=next(kind for kind, present in kinds.items() if present),
         repo_url=given(facts.repository),
+        commit_hash=given(facts.commit),
+        branch=given(facts.branch),
+        shallow=facts.shallow,
+        submodules=facts.submodules,
         inputs=hold.has_inputs,
     )
 
@@ -244,6 +240,9 @@ def claim_lines(found: schemas.Claim) -> str:
     lines.append(f"inputs {str(found.inputs).lower()}")
     if found.repo_url:
         lines.append(f"repository {_base64(found.repo_url)}")
+        lines += [f"shallow {str(found.shallow).lower()}", f"submodules {str(found.submodules).lower()}"]
+    if found.commit_hash:
+        lines.append(f"commit {found.commit_hash}")
     lines += [f"secret {name} {_base64(value)}" for name, value in found.secrets.items()]
     return "".join(f"{line}\n" for line in lines)
 

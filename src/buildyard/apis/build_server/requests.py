@@ -229,6 +229,15 @@ def held_token(body: object) -> str:
     return token
 
 
+def found_commit(body: object) -> str:
+    """Read the commit that a runner found."""
+    fields = Fields(body, [])
+    commit = fields.text("commitHash", least=1, required=True)
+    fields.check("commitHash", commit, check_commit)
+    refuse(fields.faults)
+    return commit
+
+
 def completion(body: object) -> Completion:
     """Read the report of a step's end."""
     fields = Fields(body, [])

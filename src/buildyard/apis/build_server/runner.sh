@@ -1,4 +1,4 @@
-# Needs bash 4, curl, tar, base64 and coreutils, and git where the source is a git repository. Everything is read
+# Needs bash 4.4, curl, tar, base64 and coreutils, and git where the source is a git repository. Everything is read
 # before anything is done, nothing reads the standard input, and all that is made lies in one folder that goes away.
 
 say() {
@@ -172,6 +172,9 @@ claim() {
       attempt) attempt=$value ;;
       source) source_kind=$value ;;
       inputs) has_inputs=$value ;;
+      commit) commit=$value ;;
+      shallow) shallow=$value ;;
+      submodules) submodules=$value ;;
       repository) repository=$(base64 -d <<<"$value") ;;
       secret)
         secrets+=("${value%% *}=$(base64 -d <<<"${value#* }")")
@@ -203,26 +206,52 @@ git_do() {
 }
 
 lay_git() {
-  local target=FETCH_HEAD
+  local target=FETCH_HEAD wanted=$commit
+  local -a depth=()
+  if [[ $shallow == true ]]; then
+    depth=(--depth=1)
+  fi
   git_do init -q . || return 1
   if [[ ${#commit} -eq 40 || ${#commit} -eq 64 ]]; then
     target=$commit
-    git_do fetch -q --depth=1 origin "$commit" || [[ -n $stop ]] || fetch_all || return 1
+    git_do fetch -q "${depth[@]}" origin "$commit" || [[ -n $stop ]] || fetch_all || return 1
   elif [[ -n $commit ]]; then
     target=$commit
     fetch_all || return 1
   elif [[ $branch == refs/* ]]; then
-    git_do fetch -q --depth=1 origin "$branch" || return 1
+    git_do fetch -q "${depth[@]}" origin "$branch" || return 1
   elif [[ -n $branch ]]; then
-    git_do fetch -q --depth=1 origin "refs/heads/$branch" || git_do fetch -q --depth=1 origin "refs/tags/$branch" || return 1
+    git_do fetch -q "${depth[@]}" origin "refs/heads/$branch" || git_do fetch -q "${depth[@]}" origin "refs/tags/$branch" || return 1
   else
-    git_do fetch -q --depth=1 origin HEAD || return 1
+    git_do fetch -q "${depth[@]}" origin HEAD || return 1
   fi
   git_do checkout -q --detach "$target^{commit}" -- || return 1
-  if [[ -f $work/.gitmodules ]]; then
+  if [[ ${#wanted} -lt 40 ]]; then
+    pin_commit || return 1
+  fi
+  if [[ $submodules == true && -f $work/.gitmodules ]]; then
     git_do submodule --quiet update --init --recursive || return 1
   fi
   git_do log -1 --format='commit %H %s'
+}
+
+# pin_commit: tell what the branch turned out to be, and go to what the first step of the build found.
+pin_commit() {
+  local found answer
+  found=$(git -C "$work" rev-parse HEAD) || return 1
+  call "$dir/answer" -X POST -H 'Content-Type: application/json' --data-binary "{\"commitHash\":\"$found\"}" \
+    "$server/api/runner/$step/revision"
+  if [[ $code != 200 ]]; then
+    say "the server could not be told which commit was found (status $code)"
+    return 1
+  fi
+  answer=$(<"$dir/answer")
+  answer=${answer#*:\"}
+  commit=${answer%%\"*}
+  if [[ $commit != "$found" ]]; then
+    git_do fetch -q "${depth[@]}" origin "$commit" || fetch_all || return 1
+    git_do checkout -q --detach "$commit^{commit}" -- || return 1
+  fi
 }
 
 fetch_all() {
@@ -543,9 +572,9 @@ main() {
     stage=log
   fi
   if [[ -n $stage || -n $stop ]] && [[ $status -eq 0 ]]; then
+    report failed 0
     status=1
-  fi
-  if [[ $status -eq 0 ]]; then
+  elif [[ $status -eq 0 ]]; then
     report success 0 || status=1
   else
     report failed "$status"
@@ -555,7 +584,7 @@ main() {
 
 held=${BUILDYARD_STEP_TOKEN:-}
 number=0 offset=0 shown=0 begun='' beaten=0 status=0 code=000 child='' stop='' stage='' reported='' kept=0
-token='' attempt='' source_kind=none has_inputs=false repository='' missing='' work='' dir=''
+shallow=true submodules=true token='' attempt='' source_kind=none has_inputs=false repository='' missing='' work='' dir=''
 secrets=() variables=() shell=()
 declare -A seen=()
 main </dev/null

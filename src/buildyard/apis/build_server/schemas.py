@@ -202,6 +202,10 @@ class Claim(Out, frozen=True, kw_only=True):
     lease_seconds: float
     source: str
     repo_url: str | UnsetType = UNSET
+    commit_hash: str | UnsetType = UNSET
+    branch: str | UnsetType = UNSET
+    shallow: bool = True
+    submodules: bool = True
     inputs: bool
     secrets: dict[str, str] = {}
 
@@ -211,6 +215,12 @@ class Stored(Out, frozen=True, kw_only=True):
 
     size: int
     stop: bool
+
+
+class Pinned(Out, frozen=True, kw_only=True):
+    """The commit that all steps of the build check out."""
+
+    commit_hash: str
 
 
 class Kept(Out, frozen=True, kw_only=True):

@@ -59,6 +59,13 @@ class RunnerRoutes:
             return Response(lines, headers={"cache-control": "no-store"}, media_type="text/plain")
         return answer(claim)
 
+    async def pin(self, request: Request) -> Response:
+        """`POST /api/runner/{stepId}/revision`."""
+        actor = await self._api.actor(request)
+        commit = await self._api.json(request, requests.found_commit)
+        pinned = await runners.pin_commit(self._engine, actor, _step(request), _token(request), commit)
+        return answer(schemas.Pinned(commit_hash=pinned))
+
     async def complete(self, request: Request) -> Response:
         """`POST /api/runner/{stepId}/complete`."""
         actor = await self._api.actor(request)
