@@ -1,61 +1,87 @@
-"""Submits builds to Buildyard over HTTP and learns of their ends, as a client would."""
+"""Submits builds to Buildyard through its Build Server API and learns of their ends, as a client would."""
 
 import asyncio
-import json
+import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from bench.load import Connection, connections
 from bench.server import Server
 
-NATIVE = "/-/api/v1/builds"
+IMAGE = "bench"
 
 
-def one_step(script: str) -> dict[str, Any]:
-    """A workflow of one job with one step."""
-    return {"name": "one", "jobs": {"run": {"steps": [{"name": "run", "run": script}]}}}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workflow:
+    """Scripts of steps by name, and what each step needs."""
+
+    scripts: Mapping[str, str]
+    needs: Mapping[str, Sequence[str]]
+
+
+def one_step(script: str) -> Workflow:
+    """A workflow of one step."""
+    return Workflow(scripts={"run": script}, needs={})
 
 
 class Client:
     """Submits one workflow again and again, and waits for ends, on its own connections."""
 
-    def __init__(self, opened: Sequence[Connection], workflow: dict[str, Any]) -> None:
+    def __init__(self, opened: Sequence[Connection], project: str, workflow: str) -> None:
         self.opened = opened
-        self._submission = {"workflow": json.dumps(workflow), "project": "bench"}
+        self._path = f"/api/projects/{project}/builds"
+        self._submission = {"workflowId": workflow}
 
     async def submit(self, connection: Connection) -> str:
-        """Submit a build; its uid."""
-        answer = await connection.json("POST", NATIVE, self._submission)
-        uid: str = answer["uid"]
-        return uid
+        """Submit a build; its id."""
+        answer = await connection.json("POST", self._path, self._submission)
+        build: str = answer["id"]
+        return build
 
-    async def tree(self, connection: Connection, uid: str) -> dict[str, Any]:
-        """A build with all below it."""
-        answer: dict[str, Any] = await connection.json("GET", f"{NATIVE}/{uid}")
-        return answer
-
-    async def finished(self, connection: Connection, uid: str, *, every: float) -> dict[str, Any]:
+    async def finished(self, connection: Connection, build: str, *, every: float) -> None:
         """Ask again and again until a build has finished; it must have succeeded."""
         while True:
-            tree = await self.tree(connection, uid)
-            build: dict[str, Any] = tree["build"]
-            if build["phase"] == "finished":
-                if build["result"] != "success":
-                    raise RuntimeError(f"build {uid}: {build}")
-                return tree
+            found = await connection.json("GET", f"/api/builds/{build}")
+            if found["status"] == "SUCCESS":
+                return
+            if found["status"] == "FAILED":
+                raise RuntimeError(f"build {build}: {found}")
             await asyncio.sleep(every)
+
+    async def only_step(self, connection: Connection, build: str) -> dict[str, Any]:
+        """The one step of a build."""
+        found = await connection.json("GET", f"/api/builds/{build}/steps")
+        (step,) = found["steps"]
+        return dict(step)
 
 
 @asynccontextmanager
-async def client(server: Server, workflow: dict[str, Any], at_once: int) -> AsyncIterator[Client]:
-    """A client with so many connections."""
-    async with connections(server.url, at_once, server.token) as opened:
-        yield Client(opened, workflow)
+async def client(server: Server, workflow: Workflow, at_once: int) -> AsyncIterator[Client]:
+    """A client with so many connections, whose workflow is defined already."""
+    async with connections(server.url, at_once) as opened:
+        first = opened[0]
+        await first.call("POST", "/api/docker-images", b'{"slug": "bench", "imageUrl": "debian:12", "public": true}')
+        project = await first.json("POST", "/api/projects", {"accountId": "bench", "name": secrets.token_hex(8)})
+        steps = [_step(name, script, workflow.needs.get(name, ())) for name, script in workflow.scripts.items()]
+        made = await first.json("POST", f"/api/projects/{project['id']}/workflows", {"name": "bench", "steps": steps})
+        yield Client(opened, project["id"], made["id"])
 
 
-async def many(server: Server, workflow: dict[str, Any], count: int, at_once: int) -> float:
+def _step(name: str, script: str, needs: Sequence[str]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "imageSlug": IMAGE,
+        "dependsOn": list(needs),
+        "runScript": script,
+        "cacheDirs": [],
+        "outputPaths": [],
+    }
+
+
+async def many(server: Server, workflow: Workflow, count: int, at_once: int) -> float:
     """Builds a second, submitted on `at_once` connections, from the first submission to the last end."""
     async with client(server, workflow, at_once) as bench:
         numbers = iter(range(count))
@@ -65,6 +91,6 @@ async def many(server: Server, workflow: dict[str, Any], count: int, at_once: in
 
         begun = time.perf_counter()
         submitted = await asyncio.gather(*(submit(connection) for connection in bench.opened))
-        for uid in (uid for uids in submitted for uid in uids):
-            await bench.finished(bench.opened[0], uid, every=0.02)
+        for build in (build for builds in submitted for build in builds):
+            await bench.finished(bench.opened[0], build, every=0.02)
         return count / (time.perf_counter() - begun)

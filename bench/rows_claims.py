@@ -12,7 +12,7 @@ from pathlib import Path
 
 import asyncpg
 
-from bench.builds import client
+from bench.builds import Workflow, client
 from bench.context import Context
 from bench.server import Server, serving
 from bench.table import Figure, rate, times
@@ -91,8 +91,8 @@ async def _bare(address: str, count: int) -> float:
 
 
 async def _submit(server: Server, builds: int) -> None:
-    jobs = {f"j{number}": {"steps": [{"name": "run", "run": "true"}]} for number in range(JOBS)}
-    async with client(server, {"name": "many", "jobs": jobs}, 1) as bench:
+    workflow = Workflow(scripts={f"j{number}": "true" for number in range(JOBS)}, needs={})
+    async with client(server, workflow, 1) as bench:
         for _ in range(builds):
             await bench.submit(bench.opened[0])
 

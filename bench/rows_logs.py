@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
 
-from bench.builds import client
+from bench.builds import client, one_step
 from bench.context import Context
 from bench.load import connections, head_of
 from bench.processes import forget_peak, peak, resident
@@ -29,7 +29,7 @@ _CLOCK = re.compile(rb"\d{10}\.\d{6}")
 def ingest(context: Context) -> Iterator[Figure]:
     """A step that prints a big file, through worker and server; then the log store alone."""
     text = context.scratch / "text"
-    copying = _make_text(text, 150 if context.quick else 1000)
+    copying = _make_text(text, 100 if context.quick else 250)
     with serving("process", 1) as server:
         load = os.getloadavg()[0]
         for pid in (server.pid, server.worker):
@@ -83,16 +83,16 @@ def _make_text(path: Path, megabytes: int) -> float:
 
 async def _print(server: Server, text: Path, size: int) -> tuple[float, str]:
     """Seconds of the step that prints the file, as the server tells them, and the job's uid."""
-    job = {"steps": [{"name": "run", "run": f"cat {text}"}], "limits": {"log": "8 GiB"}}
-    async with client(server, {"name": "print", "jobs": {"run": job}}, 1) as bench:
-        uid = await bench.submit(bench.opened[0])
-        tree = await bench.finished(bench.opened[0], uid, every=0.1)
-    found = tree["jobs"][0]
-    step = found["attempts"][0]["steps"][1]
-    if step["log_bytes"] != size:
+    async with client(server, one_step(f"cat {text}"), 1) as bench:
+        connection = bench.opened[0]
+        build = await bench.submit(connection)
+        await bench.finished(connection, build, every=0.1)
+        step = await bench.only_step(connection, build)
+        _, last = await connection.call("GET", f"/api/steps/{step['id']}/logs", extra=f"Range: bytes={size}-\r\n")
+    if not 0 < len(last) < 1000:
         raise RuntimeError(f"the log is not whole: {step}")
-    ended, begun = (datetime.fromisoformat(step[name]) for name in ("finished_at", "started_at"))
-    uid = found["uid"]
+    ended, begun = (datetime.fromisoformat(step[name]) for name in ("finishedAt", "startedAt"))
+    uid: str = step["id"]
     return (ended - begun).total_seconds(), uid
 
 
@@ -150,17 +150,15 @@ async def _follow(server: Server, flag: Path, viewers: int, prints: int) -> list
         f"while [ ! -e {flag} ]; do sleep 0.05; done\n"
         f'for i in $(seq {prints}); do echo "$EPOCHREALTIME"; sleep 0.1; done'
     )
-    workflow = {"name": "follow", "jobs": {"run": {"steps": [{"name": "run", "run": script}]}}}
-    async with client(server, workflow, 1) as bench, AsyncExitStack() as stack:
-        uid = await bench.submit(bench.opened[0])
-        tree = await bench.tree(bench.opened[0], uid)
-        path = f"/api/steps/{tree['jobs'][0]['uid']}/logs"
+    async with client(server, one_step(script), 1) as bench, AsyncExitStack() as stack:
+        build = await bench.submit(bench.opened[0])
+        path = f"/api/steps/{(await bench.only_step(bench.opened[0], build))['id']}/logs"
         watching = [await _viewer(server, path) for _ in range(viewers)]
         for one in watching:
             stack.callback(one.close)
         await asyncio.sleep(0.5)
         _raise(flag)
-        await bench.finished(bench.opened[0], uid, every=0.2)
+        await bench.finished(bench.opened[0], build, every=0.2)
         await asyncio.gather(*(asyncio.wait_for(one.over.wait(), 30) for one in watching))
         _lower(flag)
     if any(len(one.waits) != prints for one in watching):
