@@ -70,7 +70,8 @@ def _own_user(settings: Settings, choice: Choice, say: Callable[[str], None]) ->
     """
     if os.getuid() != 0 or choice.name != "process" or not settings.worker.separate_user:
         return None
-    trial = (sys.executable, "-c", "import buildyard.cli.worker, buildyard.bootstrap.worker")
+    reach = "import os, sys, buildyard.cli.worker, buildyard.bootstrap.worker; os.stat(sys.argv[1])"
+    trial = (sys.executable, "-c", reach, str(settings.data))
     try:
         subprocess.run(
             trial,
@@ -83,7 +84,7 @@ def _own_user(settings: Settings, choice: Choice, say: Callable[[str], None]) ->
             timeout=60,
         )
     except (OSError, subprocess.SubprocessError):
-        say("worker: runs as root, and so do its jobs: another user cannot run this Python or read Buildyard")
+        say("worker: runs as root, and so do its jobs: another user cannot run this Python or reach the data folder")
         return None
     say(f"worker: has uid {WORKER_USER} for itself, and so have its jobs; limits hold for their single processes")
     return WORKER_USER
