@@ -36,7 +36,7 @@ class PasswordGate:
     async def hash(self, password: str) -> str:
         """What to store of a new password; raises Invalid for one too short or too long."""
         if not identity.PASSWORD_LENGTH <= len(password) <= LONGEST_PASSWORD:
-            text = f"a password has from {identity.PASSWORD_LENGTH} to {LONGEST_PASSWORD} characters"
+            text = f"a password has at least {identity.PASSWORD_LENGTH} characters, and at most {LONGEST_PASSWORD}"
             raise Invalid(text, (Fault("password", text, "length"),))
         async with self._turn():
             return await asyncio.to_thread(identity.hash_password, password)
