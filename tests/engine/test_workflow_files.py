@@ -259,7 +259,7 @@ UNREADABLE = [
     ("a: &a [x]\nb: [" + "*a," * 201 + "]", "more than 200 aliases"),
     ("[" * 40 + "]" * 40, "nested deeper than 32 levels"),
     ('{"a": ' * 20_000 + "1" + "}" * 20_000, "nested deeper than 32 levels"),
-    ('{"jobs": {"a": 1,}}', "line 1, column 18"),
+    ('{"jobs": {"a": 1 2}}', "line 1, column 18"),
 ]
 
 
