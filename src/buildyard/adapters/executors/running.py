@@ -16,7 +16,10 @@ from buildyard.adapters.executors.trees import Reaper, exited, kill_group_quietl
 from buildyard.domain.states import Stream
 from buildyard.ports import OutputSink
 
-_PIECE = 64 * 1024
+_PIECE = 256 * 1024
+_PIPE = 256 * 1024
+"""Bytes that a pipe of output holds: four times the usual, so that a program that prints a lot rarely waits."""
+
 _DRAIN_S = 2.0
 _ROWS, _COLUMNS = 40, 120
 
@@ -190,6 +193,8 @@ def _open_pipes() -> tuple[list[int], list[int]]:
     output, error = os.pipe(), os.pipe()
     for fd in (output[0], error[0]):
         os.set_blocking(fd, False)
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE)
     return [output[0], error[0]], [output[1], error[1]]
 
 
