@@ -32,6 +32,7 @@ from buildyard.engine.usage import UsageBook
 from buildyard.ports import BlobStore, EventBus, LogStore
 from buildyard.settings import Settings
 from buildyard.store.sqlite import SqliteDatabase
+from buildyard.web.start import start_app
 
 if TYPE_CHECKING:
     from buildyard.adapters.blobs.objects import ObjectBlobStore
@@ -216,4 +217,4 @@ def server_app(engine: Engine, settings: Settings) -> ASGIApp:
     build_server = build_server_app(engine, build_server_config(settings))
     mounts += [Mount(path, "build_server", build_server) for path in ("/api", *BUILD_SERVER_PATHS)]
     mounts += [Mount(path, "health", health) for path in ("/health", "/ready", "/live", "/metrics")]
-    return Observer(Dispatcher(mounts, fallback=health), registry)
+    return Observer(Dispatcher(mounts, fallback=start_app()), registry)
