@@ -16,13 +16,13 @@ import pytest
 import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from needs import need_program
 
 from buildyard.domain.errors import Invalid, NotFound, TooLarge
 from buildyard.worker.archives import pack, pack_files
 from buildyard.worker.checkouts import list_checkout
 from buildyard.worker.collecting import collect, read_file
 from buildyard.worker.unpacking import UnpackLimits, unpack
+from needs import need_program
 
 
 async def pieces(data: bytes, size: int = 1000) -> AsyncIterator[bytes]:
