@@ -53,7 +53,7 @@ def main() -> None:
         for name in options.rows or ROWS:
             each(ROWS[name](context), figures)
     sys.stdout.write(f"{time.monotonic() - begun:.0f} s\n\n")
-    table = markdown(figures, "make bench" + (" QUICK=1" if options.quick else ""))
+    table = markdown(figures, "make bench" + (" BENCH=--quick" if options.quick else ""))
     sys.stdout.write(table)
     if options.write:
         write(table)
