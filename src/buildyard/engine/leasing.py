@@ -3,8 +3,8 @@
 import hashlib
 import hmac
 import secrets
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -13,7 +13,7 @@ from buildyard.domain.access import Actor, require_worker, serves
 from buildyard.domain.builds import Attempt, Job
 from buildyard.domain.errors import Conflict, Incompatible, NotFound
 from buildyard.domain.fairness import Lane, Usage, pick
-from buildyard.domain.ids import SECOND, AttemptId, LaneId, LogId, Moment, WorkerId
+from buildyard.domain.ids import SECOND, AttemptId, LaneId, LogId, Moment, PipelineId, WorkerId
 from buildyard.domain.labels import Offer, fits, requirement_of
 from buildyard.domain.specs import FolderSource, GitSource, JobSpec
 from buildyard.domain.states import Phase
@@ -144,37 +144,66 @@ async def claim_jobs(
     for lane, count in pick(busy, usage, free):
         wanted[lane] += count
     chosen = [job for lane, count in wanted.items() for job in await jobs.first_of_lane(tx, lane, count)]
-    return grants + [await lease_job(tx, worker.id, session, job, until=until, secret=session) for job in chosen]
+    return grants + await lease_jobs(tx, worker.id, session, chosen, until=until, secret=session)
 
 
-async def lease_job(
-    tx: Transaction, worker: WorkerId, session: str, job: Job, *, until: Moment, secret: str = ""
-) -> JobGrant:
-    """Make an attempt of a queued job for a worker.
+async def lease_jobs(
+    tx: Transaction, worker: WorkerId, session: str, chosen: Sequence[Job], *, until: Moment, secret: str = ""
+) -> list[JobGrant]:
+    """Make attempts of queued jobs for a worker.
 
-    With the `secret` of a worker's process its token can be told again; without one the token is random.
+    With the `secret` of a worker's process their tokens can be told again; without one they are random.
+    Builds are locked by id, then pipelines by id, whatever the order of the jobs.
     """
-    facts = await attempts.grant_facts(tx, job.id)
-    spec = pipelines.decode_spec(facts.spec)
-    leased = transitions.lease_job(job)
-    build = await locked_build(tx, job.build)
-    is_first = build.first_job in (None, job.id)
-    token = _token_of(secret, leased) if secret else secrets.token_urlsafe(24)
-    attempt, steps = await attempts.add(
-        tx,
-        leased,
-        worker=worker,
-        session=session,
-        token_hash=fencing_digest(token),
-        leased_until=until,
-        pipeline_number=await pipelines.next_attempt_number(tx, facts.pipeline) if is_first else None,
-        pipeline=facts.pipeline,
-        step_names=["setup", *(step.name for step in spec.steps)],
-        project=facts.project,
+    if not chosen:
+        return []
+    facts = await attempts.grant_facts_of(tx, [job.id for job in chosen])
+    locked = await builds.get_many(tx, sorted({job.build for job in chosen}), lock=True)
+    new: list[_Lease] = []
+    for job in chosen:
+        leased = transitions.lease_job(job)
+        token = _token_of(secret, leased) if secret else secrets.token_urlsafe(24)
+        is_first = locked[job.build].first_job in (None, job.id)
+        new.append(_Lease(leased, facts[job.id], pipelines.decode_spec(facts[job.id].spec), token, is_first))
+        locked[job.build] = await settle(tx, locked[job.build], job, leased)
+    numbers = await pipelines.next_attempt_numbers(tx, Counter(one.facts.pipeline for one in new if one.is_first))
+    made = await attempts.add_all(
+        tx, [one.attempt(numbers) for one in new], worker=worker, session=session, leased_until=until
     )
-    await settle(tx, build, job, leased)
-    step_grants = [StepGrant(step=step.id, number=step.number, name=step.name, log=log) for step, log in steps]
-    return await _grant(tx, attempt, token, leased, facts, spec, step_grants, trusted=is_trusted(build))
+    return [
+        await _grant(
+            tx,
+            of.attempt,
+            one.token,
+            one.job,
+            one.facts,
+            one.spec,
+            [StepGrant(step=step.id, number=step.number, name=step.name, log=log) for step, log in of.steps],
+            trusted=is_trusted(locked[one.job.build]),
+        )
+        for one, of in zip(new, made, strict=True)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Lease:
+    """A job just leased. The first job of a build gives its attempts numbers in the pipeline."""
+
+    job: Job
+    facts: attempts.GrantFacts
+    spec: JobSpec
+    token: str
+    is_first: bool
+
+    def attempt(self, numbers: dict[PipelineId, Iterator[int]]) -> attempts.NewAttempt:
+        return attempts.NewAttempt(
+            job=self.job,
+            token_hash=fencing_digest(self.token),
+            pipeline_number=next(numbers[self.facts.pipeline]) if self.is_first else None,
+            pipeline=self.facts.pipeline,
+            project=self.facts.project,
+            step_names=["setup", *(step.name for step in self.spec.steps)],
+        )
 
 
 def _token_of(session: str, job: Job) -> str:
@@ -265,10 +294,11 @@ async def renew_leases(tx: Transaction, actor: Actor, session: str, held: Sequen
 
 async def lose_attempts(tx: Transaction, _actor: Actor, keys: Sequence[AttemptId], why: str) -> None:
     """End open attempts as lost; each job is queued again as far as its retry rule allows."""
-    for key in sorted(keys):
-        attempt = await attempts.get(tx, key)
-        build = await locked_build(tx, (await jobs.get(tx, attempt.job)).build)
-        job = await jobs.get(tx, attempt.job, lock=True)
+    places = sorted(await attempts.places(tx, keys), key=lambda place: (place.build, place.job, place.attempt))
+    for place in places:
+        key = place.attempt
+        build = await locked_build(tx, place.build)
+        job = await jobs.get(tx, place.job, lock=True)
         attempt = await attempts.get(tx, key, lock=True)
         if attempt.state.phase is Phase.FINISHED:
             continue
@@ -279,7 +309,7 @@ async def lose_attempts(tx: Transaction, _actor: Actor, keys: Sequence[AttemptId
                 await attempts.save_step(tx, step, ended, project=build.project, build=build.id)
         lost = transitions.finish_attempt(attempt, end, at=tx.now)
         await attempts.save(tx, attempt, lost, project=build.project, build=build.id)
-        await attempts.add_usage(tx, build.pipeline, tx.now - attempt.leased_at)
+        attempts.add_usage(tx, build.pipeline, tx.now - attempt.leased_at)
         spec = await pipelines.job_spec(tx, job.spec)
         await settle(tx, build, job, transitions.after_attempt(job, end, spec.retry, at=tx.now))
 

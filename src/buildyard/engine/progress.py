@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -10,12 +10,12 @@ from buildyard.domain import transitions
 from buildyard.domain.access import Actor, require_worker
 from buildyard.domain.builds import Attempt, Build, Job, Step
 from buildyard.domain.errors import Conflict, NotFound, Unavailable
-from buildyard.domain.ids import AttemptId, JobId, LogId, Moment, Sha256, StepId
+from buildyard.domain.ids import AttemptId, BuildId, LogId, Moment, Sha256, StepId
 from buildyard.domain.states import PASSED, Phase, Result, goes_with
 from buildyard.domain.trust import is_trusted
 from buildyard.engine.engine import Engine
 from buildyard.engine.leasing import fencing_digest
-from buildyard.engine.settling import advance, locked_build, settle
+from buildyard.engine.settling import advance, settle
 from buildyard.ports import Chunk, LogState
 from buildyard.protocol import Ack, Answer, Finished, Item, Output, Report, Reported, Started, StepFinished, StepStarted
 from buildyard.store import attempts, builds, jobs, kept, pipelines
@@ -39,16 +39,17 @@ async def standings(
 ) -> dict[tuple[AttemptId, str], Standing]:
     """How each attempt stands with the one who reports it with a token."""
     require_worker(actor)
+    keys = sorted({key for key, _ in held})
+    known, logs = await attempts.get_many(tx, keys), await attempts.logs_of_many(tx, keys)
     found: dict[tuple[AttemptId, str], Standing] = {}
     for key, token in held:
-        try:
-            attempt = await attempts.get(tx, key)
-        except NotFound:
+        attempt = known.get(key)
+        if attempt is None:
             found[key, token] = Standing(False, False, frozenset())
             continue
         holds = attempt.token_hash == fencing_digest(token) and not attempt.state.lost
-        logs = frozenset(log.id for log in await attempts.logs_of(tx, key))
-        found[key, token] = Standing(holds, attempt.state.phase is not Phase.FINISHED, logs)
+        its_logs = frozenset(log.id for log in logs.get(key, ()))
+        found[key, token] = Standing(holds, attempt.state.phase is not Phase.FINISHED, its_logs)
     return found
 
 
@@ -148,17 +149,42 @@ async def record_progress(
     grouped: dict[AttemptId, list[Item]] = defaultdict(list)
     for item in items:
         grouped[AttemptId(item.attempt)].append(item)
-    job_of = {key: (await attempts.get(tx, key)).job for key in sorted(grouped)}
-    build_of = {job: (await jobs.get(tx, job)).build for job in sorted(set(job_of.values()))}
-    locked = {build: await locked_build(tx, build) for build in sorted(set(build_of.values()))}
+    places = sorted(await attempts.places(tx, grouped), key=lambda place: (place.build, place.job, place.attempt))
+    locked = await builds.get_many(tx, sorted({place.build for place in places}), lock=True)
+    found = await jobs.get_many(tx, sorted({place.job for place in places}), lock=True)
+    held = await attempts.get_many(tx, sorted(grouped), lock=True)
+    steps = await attempts.steps_of_many(tx, sorted(grouped))
     refused: dict[int, Ack] = {}
-    for key in sorted(grouped, key=lambda key: (job_of[key], key)):
-        build = locked[build_of[job_of[key]]]
-        recording = _Recording(tx, build, job_of[key], key, sealed)
-        ack, locked[build.id] = await recording.record(grouped[key])
+    for place in places:
+        recording = _Recording(tx, locked[place.build], found[place.job])
+        its_steps = {step.id: step for step in steps.get(place.attempt, ())}
+        ack = await recording.record(held[place.attempt], its_steps, grouped[place.attempt])
+        locked[place.build] = recording.build
         if ack is not None:
-            refused[key] = ack
+            refused[place.attempt] = ack
+    taken = [(place, grouped[place.attempt]) for place in places if place.attempt not in refused]
+    await _seal(tx, taken, locked, sealed)
     return refused
+
+
+async def _seal(
+    tx: Transaction,
+    taken: Sequence[tuple[attempts.Place, list[Item]]],
+    locked: Mapping[BuildId, Build],
+    sealed: Mapping[int, LogState],
+) -> None:
+    """Note the final sizes of the logs of finished steps."""
+    await attempts.seal_logs(
+        tx,
+        [
+            attempts.SealedLog(
+                LogId(item.log), sealed[item.log].size, sealed[item.log].lines, locked[place.build].project, place.build
+            )
+            for place, items in taken
+            for item in items
+            if isinstance(item, StepFinished) and item.log in sealed
+        ],
+    )
 
 
 def _change(steps: dict[StepId, Step], key: int, move: Callable[[Step], Step]) -> None:
@@ -185,43 +211,41 @@ def _contradiction(items: list[Item]) -> str:
 class _Recording:
     """The items of one attempt on their way into the database: read once, moved in memory, written once."""
 
-    def __init__(
-        self, tx: Transaction, build: Build, job: JobId, attempt: AttemptId, sealed: dict[int, LogState]
-    ) -> None:
+    def __init__(self, tx: Transaction, build: Build, job: Job) -> None:
         self.tx = tx
         self.build = build
-        self.job_id = job
-        self.attempt_id = attempt
-        self.sealed = sealed
+        self.job = job
 
-    async def record(self, items: list[Item]) -> tuple[Ack | None, Build]:
-        """Take the items, or say why not; gives the build as it is then."""
+    async def record(self, attempt: Attempt, steps: dict[StepId, Step], items: list[Item]) -> Ack | None:
+        """Take the items, or say why not; `build` is then as it was moved."""
         tx = self.tx
-        job = await jobs.get(tx, self.job_id, lock=True)
-        attempt = await attempts.get(tx, self.attempt_id, lock=True)
-        if any(attempt.token_hash != fencing_digest(item.token) for item in items) or attempt.state.lost:
-            return STALE, self.build
+        if attempt.state.lost or any(attempt.token_hash != fencing_digest(one) for one in {i.token for i in items}):
+            return STALE
         if attempt.state.phase is Phase.FINISHED:
-            return None, self.build
+            return None
         if contradiction := _contradiction(items):
-            return Ack(answer=Answer.REFUSED, detail=contradiction), self.build
-        steps = {step.id: step for step in await attempts.steps_of(tx, attempt.id)}
+            return Ack(answer=Answer.REFUSED, detail=contradiction)
         before_steps = dict(steps)
         after, end = self._move(attempt, steps, items)
         if isinstance(end, Finished):
             refusal = await self._refusal(end)
             if refusal is not None:
-                return refusal, self.build
+                return refusal
         for key, step in steps.items():
             if step is not before_steps[key]:
                 await attempts.save_step(tx, before_steps[key], step, project=self.build.project, build=self.build.id)
-        await self._seal_logs(items)
-        await attempts.save(tx, attempt, after, project=self.build.project, build=self.build.id)
-        if end is None:
-            if after.state.phase is Phase.RUNNING and job.state.phase is not Phase.RUNNING:
-                self.build = await settle(tx, self.build, job, transitions.start_job(job, at=tx.now))
-            return None, self.build
-        return None, await self._finish(job, after, end)
+        if after is not attempt:
+            await attempts.save(tx, attempt, after, project=self.build.project, build=self.build.id)
+        await self._follow(after, end)
+        return None
+
+    async def _follow(self, attempt: Attempt, end: Finished | None) -> None:
+        """Let the job, and what hangs on it, follow its attempt."""
+        if end is not None:
+            self.build = await self._finish(self.job, attempt, end)
+        elif attempt.state.phase is Phase.RUNNING and self.job.state.phase is not Phase.RUNNING:
+            started = transitions.start_job(self.job, at=self.tx.now)
+            self.build = await settle(self.tx, self.build, self.job, started)
 
     def _move(self, attempt: Attempt, steps: dict[StepId, Step], items: list[Item]) -> tuple[Attempt, Finished | None]:
         """Move the attempt and its steps as the items say, in memory; what follows its end is a repetition."""
@@ -257,24 +281,11 @@ class _Recording:
                 return Ack(answer=Answer.REFUSED, detail=f"the bytes of {path} were not stored before")
         return None
 
-    async def _seal_logs(self, items: list[Item]) -> None:
-        for item in items:
-            if isinstance(item, StepFinished) and item.log in self.sealed:
-                state = self.sealed[item.log]
-                await attempts.seal_log(
-                    self.tx,
-                    LogId(item.log),
-                    size=state.size,
-                    lines=state.lines,
-                    project=self.build.project,
-                    build=self.build.id,
-                )
-
     async def _finish(self, job: Job, attempt: Attempt, end: Finished) -> Build:
         tx = self.tx
         if end.result in PASSED:
             await self._keep(job, attempt, end)
-        await attempts.add_usage(tx, self.build.pipeline, tx.now - attempt.leased_at)
+        attempts.add_usage(tx, self.build.pipeline, tx.now - attempt.leased_at)
         spec = await pipelines.job_spec(tx, job.spec) if end.result not in PASSED else None
         state = attempt.state
         started = job
@@ -321,5 +332,7 @@ async def record_sealed(tx: Transaction, _actor: Actor, attempt: AttemptId, stat
     found = await attempts.get(tx, attempt)
     job = await jobs.get(tx, found.job)
     build = await builds.get(tx, job.build)
-    for log, state in states.items():
-        await attempts.seal_log(tx, log, size=state.size, lines=state.lines, project=build.project, build=build.id)
+    sealed = [
+        attempts.SealedLog(log, state.size, state.lines, build.project, build.id) for log, state in states.items()
+    ]
+    await attempts.seal_logs(tx, sealed)

@@ -151,7 +151,7 @@ async def _lease(tx: Transaction, actor: Actor, build: Build, job: Job, *, lease
     worker = await workers.find(tx, RUNNER) or await workers.find_or_add(tx, RUNNER)
     await workers.seen(tx, worker.id)
     until = Moment(tx.now + int(lease * SECOND))
-    grant = await leasing.lease_job(tx, worker.id, RUNNER, job, until=until)
+    (grant,) = await leasing.lease_jobs(tx, worker.id, RUNNER, [job], until=until)
     details = {"build": build.uid, "attempt": grant.number}
     await audit.add(tx, actor, "step.claim", job.uid, project=build.project, details=details)
     return grant

@@ -26,7 +26,7 @@ async def advance(tx: Transaction, build: Build, job: Job) -> Build:
     """Let a build follow its most advanced job, and remember its first."""
     moved = transitions.note_first_job(build, job)
     moved = transitions.advance_build(moved, job.state.phase, at=tx.now)
-    return build if moved is build else await _save(tx, build, moved)
+    return build if moved is build else await builds.save(tx, build, moved)
 
 
 async def _settle_finished(tx: Transaction, build: Build, job: Job) -> Build:
@@ -60,12 +60,7 @@ async def count_jobs(tx: Transaction, build: Build, results: list[Result]) -> Bu
     for result, times in sorted(Counter(results).items()):
         for _ in range(times):
             counted = transitions.count_job(counted, result, at=tx.now)
-    return build if counted is build else await _save(tx, build, counted)
-
-
-async def _save(tx: Transaction, before: Build, after: Build) -> Build:
-    await builds.save(tx, before, after)
-    return await builds.get(tx, after.id)
+    return build if counted is build else await builds.save(tx, build, counted)
 
 
 async def locked_build(tx: Transaction, build: BuildId) -> Build:

@@ -7,6 +7,7 @@ from buildyard.domain.access import Actor
 from buildyard.domain.fairness import NO_USAGE, WINDOW_HOURS, Usage
 from buildyard.domain.ids import SECOND, AccountId, PipelineId, ProjectId
 from buildyard.store import attempts
+from buildyard.store.pending import HOUR
 from buildyard.store.transactions import Transaction
 
 FRESH_SECONDS = 2.0
@@ -48,7 +49,7 @@ async def compute_usage(tx: Transaction, _actor: Actor) -> Usage:
         projects[project] += seconds
         accounts[account] += seconds
 
-    oldest = tx.now // attempts.HOUR - WINDOW_HOURS
+    oldest = tx.now // HOUR - WINDOW_HOURS
     for pipeline, project, account, micros, jobs in await attempts.usage_since(tx, oldest):
         charge(pipeline, project, account, micros / SECOND)
         seconds, count = finished.get(pipeline, (0.0, 0))

@@ -1,18 +1,28 @@
 """Attempts with their steps and logs: who holds what until when."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select, update
-from sqlalchemy.dialects.postgresql import insert
 
-from buildyard.domain.builds import Attempt, Job, Log, Step
+from buildyard.domain.builds import Attempt, Job, Log, State, Step
 from buildyard.domain.errors import NotFound
-from buildyard.domain.ids import AttemptId, JobId, LogId, Moment, PipelineId, ProjectId, Uid, WorkerId
+from buildyard.domain.ids import (
+    AttemptId,
+    BuildId,
+    JobId,
+    LogId,
+    Moment,
+    PipelineId,
+    ProjectId,
+    StepId,
+    Uid,
+    WorkerId,
+)
 from buildyard.domain.states import Phase
 from buildyard.store import events
 from buildyard.store.builds import state_of
-from buildyard.store.statements import Row, Statement, given, insertion
+from buildyard.store.statements import Row, Statement, Value, given, insertion
 from buildyard.store.tables import (
     accounts,
     attempts,
@@ -77,7 +87,8 @@ _LOG = (
 _OPEN = attempts.c.phase < int(Phase.FINISHED)
 
 BY_ID = Statement(select(*_ATTEMPT).where(attempts.c.id == given("key")))
-BY_ID_LOCKED = Statement(select(*_ATTEMPT).where(attempts.c.id == given("key")).with_for_update())
+BY_ID_LOCKED = Statement(select(*_ATTEMPT).where(attempts.c.id == given("key")).with_for_update(key_share=True))
+PLACE = Statement(select(attempts.c.id, attempts.c.job, attempts.c.build).where(attempts.c.id == given("key")))
 OF_JOB = Statement(select(*_ATTEMPT).where(attempts.c.job == given("of")).order_by(attempts.c.number))
 OPEN_OF_WORKER = Statement(select(*_ATTEMPT).where(attempts.c.worker == given("of"), _OPEN).order_by(attempts.c.id))
 EXPIRED = Statement(
@@ -103,6 +114,7 @@ MOVE = Statement(
         finished_at=given("finished_at"),
         row_version=attempts.c.row_version + 1,
     )
+    .returning(attempts.c.id)
 )
 RENEW = Statement(
     update(attempts)
@@ -131,6 +143,7 @@ MOVE_STEP = Statement(
         started_at=given("started_at"),
         finished_at=given("finished_at"),
     )
+    .returning(steps.c.id)
 )
 LOGS = Statement(select(*_LOG).where(logs.c.attempt == given("of")).order_by(logs.c.id))
 LOG_BY_ID = Statement(select(*_LOG).where(logs.c.id == given("key")))
@@ -144,6 +157,7 @@ SEAL_LOG = Statement(
     update(logs)
     .where(logs.c.id == given("key"), logs.c.sealed_at.is_(None))
     .values(size=given("size"), lines=given("lines"), sealed_at=given("at"))
+    .returning(logs.c.id)
 )
 GRANT = Statement(
     select(
@@ -163,6 +177,7 @@ GRANT = Statement(
         accounts.c.name,
         revisions.c.shallow,
         revisions.c.submodules,
+        jobs.c.id,
     )
     .select_from(
         jobs.join(job_specs, job_specs.c.id == jobs.c.spec)
@@ -175,13 +190,6 @@ GRANT = Statement(
     .where(jobs.c.id == given("of"))
 )
 IMAGE_URL = Statement(select(images.c.url).where(images.c.slug == given("called")))
-_USED = insert(usage).values({name: given(name) for name in ("pipeline", "hour", "micros", "jobs")})
-ADD_USAGE = Statement(
-    _USED.on_conflict_do_update(
-        index_elements=["pipeline", "hour"],
-        set_={"micros": usage.c.micros + _USED.excluded.micros, "jobs": usage.c.jobs + _USED.excluded.jobs},
-    )
-)
 USAGE_SINCE = Statement(
     select(usage.c.pipeline, pipelines.c.project, projects.c.account, usage.c.micros, usage.c.jobs)
     .select_from(
@@ -198,8 +206,6 @@ RUNNING_NOW = Statement(
     )
     .where(_OPEN)
 )
-
-HOUR = 3_600_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,6 +284,43 @@ async def get(tx: Transaction, key: AttemptId, *, lock: bool = False) -> Attempt
     return _attempt(row)
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an attempt belongs."""
+
+    attempt: AttemptId
+    job: JobId
+    build: BuildId
+
+
+async def places(tx: Transaction, keys: Iterable[AttemptId]) -> list[Place]:
+    """Where these attempts belong; unknown ones are left out."""
+    rows = await tx.fetch_many(PLACE, [{"key": key} for key in keys])
+    return [Place(AttemptId(row[0]), JobId(row[1]), BuildId(row[2])) for row in rows]
+
+
+async def get_many(tx: Transaction, keys: Iterable[AttemptId], *, lock: bool = False) -> dict[AttemptId, Attempt]:
+    """Those of these attempts that there are; locked in the order given."""
+    rows = await tx.fetch_many(BY_ID_LOCKED if lock else BY_ID, [{"key": key} for key in keys])
+    return {row[0]: _attempt(row) for row in rows}
+
+
+async def steps_of_many(tx: Transaction, keys: Iterable[AttemptId]) -> dict[AttemptId, list[Step]]:
+    """The steps of these attempts by number."""
+    found: dict[AttemptId, list[Step]] = {}
+    for row in await tx.fetch_many(STEPS, [{"of": key} for key in keys]):
+        found.setdefault(row[2], []).append(_step(row))
+    return found
+
+
+async def logs_of_many(tx: Transaction, keys: Iterable[AttemptId]) -> dict[AttemptId, list[Log]]:
+    """The logs of these attempts, in the order of their steps."""
+    found: dict[AttemptId, list[Log]] = {}
+    for row in await tx.fetch_many(LOGS, [{"of": key} for key in keys]):
+        found.setdefault(row[1], []).append(_log(row))
+    return found
+
+
 async def of_job(tx: Transaction, job: JobId) -> list[Attempt]:
     """A job's attempts, first to last."""
     return [_attempt(row) for row in await tx.fetch(OF_JOB, of=job)]
@@ -293,84 +336,134 @@ async def expired(tx: Transaction, count: int) -> list[AttemptId]:
     return [AttemptId(row[0]) for row in await tx.fetch(EXPIRED, before=tx.now, most=count)]
 
 
-async def add(
-    tx: Transaction,
-    job: Job,
-    *,
-    worker: WorkerId,
-    session: str,
-    token_hash: bytes,
-    leased_until: Moment,
-    pipeline_number: int | None,
-    pipeline: PipelineId,
-    step_names: Sequence[str],
-    project: ProjectId,
-) -> tuple[Attempt, list[tuple[Step, LogId]]]:
-    """Make the attempt of a job just leased, with its steps (0 is `setup`) and their logs."""
-    (key,) = await tx.allocate("attempts")
-    await tx.execute(
-        ADD,
-        id=key,
-        job=job.id,
-        build=job.build,
-        pipeline=pipeline,
-        number=job.attempts,
-        pipeline_number=pipeline_number,
-        worker=worker,
-        session=session,
-        token_hash=token_hash,
-        leased_until=leased_until,
-        phase=int(Phase.LEASED),
-        result=None,
-        cause="",
-        detail="",
-        lost=0,
-        leased_at=tx.now,
-        started_at=None,
-        finished_at=None,
-        row_version=1,
-    )
-    step_keys = await tx.allocate("steps", len(step_names))
-    log_keys = await tx.allocate("logs", len(step_names))
-    step_rows = [
-        {
-            "id": step,
-            "uid": tx.fresh_uid(),
-            "attempt": key,
-            "number": number,
-            "name": name,
-            "phase": int(Phase.QUEUED),
-            "result": None,
-            "cause": "",
-            "detail": "",
-            "lost": 0,
-            "exit_status": None,
-            "started_at": None,
-            "finished_at": None,
-        }
-        for number, (step, name) in enumerate(zip(step_keys, step_names, strict=True))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewAttempt:
+    """A job just leased, with what its attempt shall hold; `step_names` begin with `setup`."""
+
+    job: Job
+    token_hash: bytes
+    pipeline_number: int | None
+    pipeline: PipelineId
+    project: ProjectId
+    step_names: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class MadeAttempt:
+    """An attempt with its steps and their logs."""
+
+    attempt: Attempt
+    steps: list[tuple[Step, LogId]]
+
+
+async def add_all(
+    tx: Transaction, new: Sequence[NewAttempt], *, worker: WorkerId, session: str, leased_until: Moment
+) -> list[MadeAttempt]:
+    """Make the attempts of jobs just leased, with their steps and logs."""
+    keys = await tx.allocate("attempts", len(new))
+    count = sum(len(one.step_names) for one in new)
+    step_keys, log_keys = iter(await tx.allocate("steps", count)), iter(await tx.allocate("logs", count))
+    made = []
+    for key, one in zip(keys, new, strict=True):
+        attempt = Attempt(
+            id=AttemptId(key),
+            job=one.job.id,
+            number=one.job.attempts,
+            pipeline_number=one.pipeline_number,
+            worker=worker,
+            session=session,
+            token_hash=one.token_hash,
+            leased_until=leased_until,
+            state=State(phase=Phase.LEASED),
+            leased_at=tx.now,
+            started_at=None,
+            finished_at=None,
+            row_version=1,
+        )
+        made.append(MadeAttempt(attempt, _new_steps(tx, attempt.id, one.step_names, step_keys, log_keys)))
+        events.add(tx, "leased", "attempt", key, project=one.project, build=one.job.build)
+    await tx.execute_many(ADD, [_attempt_row(one, kept.attempt) for one, kept in zip(new, made, strict=True)])
+    await tx.execute_many(ADD_STEP, [_step_row(step) for one in made for step, _ in one.steps])
+    await tx.execute_many(ADD_LOG, [_log_row(tx, step, log) for one in made for step, log in one.steps])
+    return made
+
+
+def _new_steps(
+    tx: Transaction, attempt: AttemptId, names: Sequence[str], step_keys: Iterator[int], log_keys: Iterator[int]
+) -> list[tuple[Step, LogId]]:
+    return [
+        (
+            Step(
+                id=StepId(next(step_keys)),
+                uid=Uid(tx.fresh_uid()),
+                attempt=attempt,
+                number=number,
+                name=name,
+                state=State(phase=Phase.QUEUED),
+                exit_status=None,
+                started_at=None,
+                finished_at=None,
+            ),
+            LogId(next(log_keys)),
+        )
+        for number, name in enumerate(names)
     ]
-    await tx.execute_many(ADD_STEP, step_rows)
-    await tx.execute_many(
-        ADD_LOG,
-        [
-            {
-                "id": log,
-                "attempt": key,
-                "step": step,
-                "slug": "stdio",
-                "size": 0,
-                "lines": 0,
-                "created_at": tx.now,
-                "sealed_at": None,
-                "removed_at": None,
-            }
-            for step, log in zip(step_keys, log_keys, strict=True)
-        ],
-    )
-    events.add(tx, "leased", "attempt", key, project=project, build=job.build)
-    made = [_step(tuple(row.values())) for row in step_rows]
-    return await get(tx, AttemptId(key)), [(step, LogId(log)) for step, log in zip(made, log_keys, strict=True)]
+
+
+def _attempt_row(new: NewAttempt, made: Attempt) -> dict[str, Value]:
+    return {
+        "id": made.id,
+        "job": made.job,
+        "build": new.job.build,
+        "pipeline": new.pipeline,
+        "number": made.number,
+        "pipeline_number": made.pipeline_number,
+        "worker": made.worker,
+        "session": made.session,
+        "token_hash": made.token_hash,
+        "leased_until": made.leased_until,
+        "phase": int(made.state.phase),
+        "result": None,
+        "cause": "",
+        "detail": "",
+        "lost": 0,
+        "leased_at": made.leased_at,
+        "started_at": None,
+        "finished_at": None,
+        "row_version": made.row_version,
+    }
+
+
+def _step_row(step: Step) -> dict[str, Value]:
+    return {
+        "id": step.id,
+        "uid": step.uid,
+        "attempt": step.attempt,
+        "number": step.number,
+        "name": step.name,
+        "phase": int(step.state.phase),
+        "result": None,
+        "cause": "",
+        "detail": "",
+        "lost": 0,
+        "exit_status": None,
+        "started_at": None,
+        "finished_at": None,
+    }
+
+
+def _log_row(tx: Transaction, step: Step, log: LogId) -> dict[str, Value]:
+    return {
+        "id": log,
+        "attempt": step.attempt,
+        "step": step.id,
+        "slug": "stdio",
+        "size": 0,
+        "lines": 0,
+        "created_at": tx.now,
+        "sealed_at": None,
+        "removed_at": None,
+    }
 
 
 async def save(tx: Transaction, before: Attempt, after: Attempt, *, project: ProjectId, build: int) -> Attempt:
@@ -417,9 +510,10 @@ async def step_by_uid(tx: Transaction, uid: Uid) -> Step | None:
 
 
 async def save_step(tx: Transaction, before: Step, after: Step, *, project: ProjectId, build: int) -> Step:
-    """Write a moved step and its event; a finished step is left as it is."""
-    moved = await tx.execute(
+    """Write a moved step and its event, or raise Conflict if it has finished meanwhile."""
+    await tx.change(
         MOVE_STEP,
+        f"step {after.id}",
         key=after.id,
         phase=int(after.state.phase),
         result=after.state.result,
@@ -430,8 +524,7 @@ async def save_step(tx: Transaction, before: Step, after: Step, *, project: Proj
         started_at=after.started_at,
         finished_at=after.finished_at,
     )
-    if moved:
-        events.add_move(tx, "step", after.id, before.state, after.state, project=project, build=build)
+    events.add_move(tx, "step", after.id, before.state, after.state, project=project, build=build)
     return after
 
 
@@ -453,16 +546,39 @@ async def get_log(tx: Transaction, key: LogId) -> Log:
     return _log(row)
 
 
-async def seal_log(tx: Transaction, key: LogId, *, size: int, lines: int, project: ProjectId, build: int) -> None:
-    """Note that a log is complete; said again, nothing changes."""
-    if await tx.execute(SEAL_LOG, key=key, size=size, lines=lines, at=tx.now):
-        events.add(tx, "sealed", "log", key, project=project, build=build)
+@dataclass(frozen=True, slots=True)
+class SealedLog:
+    """A log that is complete, and whose it is."""
+
+    id: LogId
+    size: int
+    lines: int
+    project: ProjectId
+    build: int
+
+
+async def seal_logs(tx: Transaction, sealed: Sequence[SealedLog]) -> None:
+    """Note that logs are complete; said again, nothing changes."""
+    found = {one.id: one for one in sealed}
+    rows: list[dict[str, Value]] = [
+        {"key": one.id, "size": one.size, "lines": one.lines, "at": tx.now} for one in found.values()
+    ]
+    for row in await tx.fetch_many(SEAL_LOG, rows):
+        one = found[row[0]]
+        events.add(tx, "sealed", "log", one.id, project=one.project, build=one.build)
 
 
 async def grant_facts(tx: Transaction, job: JobId) -> GrantFacts:
     """What a worker must know of a job."""
-    row = await tx.fetch_one(GRANT, of=job)
-    assert row is not None
+    return (await grant_facts_of(tx, [job]))[job]
+
+
+async def grant_facts_of(tx: Transaction, keys: Sequence[JobId]) -> dict[JobId, GrantFacts]:
+    """What workers must know of these jobs."""
+    return {row[-1]: _facts(row) for row in await tx.fetch_many(GRANT, [{"of": key} for key in keys])}
+
+
+def _facts(row: Row) -> GrantFacts:
     return GrantFacts(
         spec=row[0],
         build=row[1],
@@ -489,9 +605,10 @@ async def image_url(tx: Transaction, slug: str) -> str:
     return row[0] if row else ""
 
 
-async def add_usage(tx: Transaction, pipeline: PipelineId, micros: int) -> None:
-    """Charge a pipeline with the time of one job."""
-    await tx.execute(ADD_USAGE, pipeline=pipeline, hour=tx.now // HOUR, micros=micros, jobs=1)
+def add_usage(tx: Transaction, pipeline: PipelineId, micros: int) -> None:
+    """Charge a pipeline with the time of one job; written with the transaction."""
+    tx.pending_usage[pipeline, "micros"] += micros
+    tx.pending_usage[pipeline, "jobs"] += 1
 
 
 async def usage_since(tx: Transaction, hour: int) -> list[Row]:

@@ -1,9 +1,10 @@
 """Builds, the evaluations they came from, and the revisions they build."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from sqlalchemy import select, update
+from sqlalchemy import case, select, update
 
 from buildyard.domain.builds import Build, State
 from buildyard.domain.errors import NotFound
@@ -106,7 +107,7 @@ _VIEW = select(
 )
 
 BY_ID = Statement(select(*_BUILD).where(builds.c.id == given("key")))
-BY_ID_LOCKED = Statement(select(*_BUILD).where(builds.c.id == given("key")).with_for_update())
+BY_ID_LOCKED = Statement(select(*_BUILD).where(builds.c.id == given("key")).with_for_update(key_share=True))
 VIEW_BY_ID = Statement(_VIEW.where(builds.c.id == given("key")))
 VIEW_BY_UID = Statement(_VIEW.where(builds.c.uid == given("of_uid")))
 PAGE_OF_PROJECT = Statement(
@@ -144,16 +145,19 @@ MOVE = Statement(
         first_job=given("first_job"),
         row_version=builds.c.row_version + 1,
     )
+    .returning(builds.c.id)
 )
 COUNT_DOWN_EVALUATION = Statement(
     update(evaluations)
     .where(evaluations.c.id == given("key"))
-    .values(builds_left=evaluations.c.builds_left - 1)
-    .returning(evaluations.c.builds_left)
+    .values(
+        builds_left=evaluations.c.builds_left - 1,
+        result=case((evaluations.c.builds_left == 1, given("result")), else_=evaluations.c.result),
+        finished_at=case((evaluations.c.builds_left == 1, given("at")), else_=evaluations.c.finished_at),
+    )
+    .returning(evaluations.c.id)
 )
-FINISH_EVALUATION = Statement(
-    update(evaluations).where(evaluations.c.id == given("key")).values(result=given("result"), finished_at=given("at"))
-)
+"""With its last build an evaluation is finished."""
 
 
 @lru_cache(maxsize=1024)
@@ -232,6 +236,12 @@ async def get(tx: Transaction, key: BuildId, *, lock: bool = False) -> Build:
     if row is None:
         raise NotFound("build not found")
     return _build(row)
+
+
+async def get_many(tx: Transaction, keys: Iterable[BuildId], *, lock: bool = False) -> dict[BuildId, Build]:
+    """Those of these builds that there are; locked in the order given."""
+    rows = await tx.fetch_many(BY_ID_LOCKED if lock else BY_ID, [{"key": key} for key in keys])
+    return {row[0]: _build(row) for row in rows}
 
 
 async def view(tx: Transaction, key: BuildId) -> BuildView:
@@ -437,7 +447,7 @@ def _count(tx: Transaction, build: Build, by: dict[str, int]) -> None:
 
 
 async def save(tx: Transaction, before: Build, after: Build) -> Build:
-    """Write a moved build and its event, or raise Conflict if it moved meanwhile."""
+    """Write a moved build and its event, or raise Conflict if it moved meanwhile; gives it as it is then."""
     await tx.change(
         MOVE,
         f"build {after.id}",
@@ -460,11 +470,6 @@ async def save(tx: Transaction, before: Build, after: Build) -> Build:
         events.add(tx, kind, "build", after.id, project=after.project, build=after.id)
     if after.state.result is not None and before.state.result is None:
         _count(tx, after, {"finished": 1, after.state.result.word: 1})
-        await _finish_evaluation(tx, after)
-    return after
-
-
-async def _finish_evaluation(tx: Transaction, build: Build) -> None:
-    row = await tx.fetch_one(COUNT_DOWN_EVALUATION, key=build.evaluation)
-    if row is not None and row[0] == 0:
-        await tx.execute(FINISH_EVALUATION, key=build.evaluation, result=build.state.result, at=tx.now)
+        what = f"evaluation {after.evaluation}"
+        await tx.change(COUNT_DOWN_EVALUATION, what, key=after.evaluation, result=int(after.state.result), at=tx.now)
+    return replace(after, row_version=before.row_version + 1)

@@ -1,7 +1,7 @@
 """Jobs: the queue, who waits for whom, and the lanes that hold queue lengths."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import case, select, update
@@ -64,7 +64,7 @@ _JOB = (
 _DEPENDANTS = select(job_needs.c.job).where(job_needs.c.need == given("need"))
 
 BY_ID = Statement(select(*_JOB).where(jobs.c.id == given("key")))
-BY_ID_LOCKED = Statement(select(*_JOB).where(jobs.c.id == given("key")).with_for_update())
+BY_ID_LOCKED = Statement(select(*_JOB).where(jobs.c.id == given("key")).with_for_update(key_share=True))
 BY_UID = Statement(select(*_JOB).where(jobs.c.uid == given("of_uid")))
 OF_BUILD = Statement(
     select(*_JOB)
@@ -82,7 +82,7 @@ FIRST_OF_LANE = Statement(
     .where(jobs.c.lane == given("of_lane"), jobs.c.phase == int(Phase.QUEUED))
     .order_by(jobs.c.priority.desc(), jobs.c.dependants.desc(), jobs.c.id)
     .limit(given("most"))
-    .with_for_update(skip_locked=True)
+    .with_for_update(skip_locked=True, key_share=True)
 )
 ADD = insertion(jobs)
 ADD_NEED = insertion(job_needs)
@@ -104,6 +104,7 @@ MOVE = Statement(
         finished_at=given("finished_at"),
         row_version=jobs.c.row_version + 1,
     )
+    .returning(jobs.c.id)
 )
 UNBLOCK_DEPENDANTS = Statement(
     update(jobs)
@@ -240,6 +241,12 @@ async def get(tx: Transaction, key: JobId, *, lock: bool = False) -> Job:
     if row is None:
         raise NotFound("job not found")
     return _job(row)
+
+
+async def get_many(tx: Transaction, keys: Iterable[JobId], *, lock: bool = False) -> dict[JobId, Job]:
+    """Those of these jobs that there are; locked in the order given."""
+    rows = await tx.fetch_many(BY_ID_LOCKED if lock else BY_ID, [{"key": key} for key in keys])
+    return {row[0]: _job(row) for row in rows}
 
 
 async def get_by_uid(tx: Transaction, uid: str) -> Job:

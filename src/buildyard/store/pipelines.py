@@ -1,5 +1,6 @@
 """Pipelines, their versions, and the jobs of a version."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -79,11 +80,11 @@ NEXT_NUMBER = Statement(
     .values(next_number=pipelines.c.next_number + 1)
     .returning(pipelines.c.next_number)
 )
-NEXT_ATTEMPT_NUMBER = Statement(
+NEXT_ATTEMPT_NUMBERS = Statement(
     update(pipelines)
     .where(pipelines.c.id == given("key"))
-    .values(next_attempt_number=pipelines.c.next_attempt_number + 1)
-    .returning(pipelines.c.next_attempt_number)
+    .values(next_attempt_number=pipelines.c.next_attempt_number + given("count"))
+    .returning(pipelines.c.id, pipelines.c.next_attempt_number)
 )
 VERSION_BY_HASH = Statement(
     select(pipeline_versions.c.id).where(
@@ -206,11 +207,10 @@ async def next_number(tx: Transaction, pipeline: PipelineId) -> int:
     return int(row[0]) - 1
 
 
-async def next_attempt_number(tx: Transaction, pipeline: PipelineId) -> int:
-    """Take the number for an attempt that starts now, from 1, counted per pipeline."""
-    row = await tx.fetch_one(NEXT_ATTEMPT_NUMBER, key=pipeline)
-    assert row is not None
-    return int(row[0]) - 1
+async def next_attempt_numbers(tx: Transaction, counts: Mapping[PipelineId, int]) -> dict[PipelineId, Iterator[int]]:
+    """Take the numbers for so many attempts of each pipeline that start now, from 1, counted per pipeline."""
+    rows = await tx.fetch_many(NEXT_ATTEMPT_NUMBERS, [{"key": key, "count": counts[key]} for key in sorted(counts)])
+    return {key: iter(range(after - counts[key], after)) for key, after in rows}
 
 
 async def find_version(tx: Transaction, pipeline: PipelineId, digest: bytes) -> PipelineVersionId | None:

@@ -1,6 +1,6 @@
 """PostgreSQL: a pool of connections, READ COMMITTED, conflicts retried."""
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import asyncpg
@@ -9,13 +9,13 @@ from buildyard.domain.errors import Conflict, Unavailable
 from buildyard.domain.ids import Moment
 from buildyard.store.pending import flush
 from buildyard.store.statements import Row, Statement, Value
-from buildyard.store.transactions import Transaction
+from buildyard.store.transactions import Moved, Transaction
 
 T = TypeVar("T")
 Body = Callable[[Transaction], Coroutine[Any, Any, T]]
 
 TRIES = 4
-CONFLICTS = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.UniqueViolationError)
+CONFLICTS = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.UniqueViolationError, Moved)
 """After these a body is run again; it then sees what it clashed with."""
 GONE = (
     ConnectionError,
@@ -66,6 +66,13 @@ class PostgresConnection:
         """See Transaction.fetch."""
         rows: list[Row] = await self.raw.fetch(statement.postgres[0], *statement.arguments(values))
         return rows
+
+    async def fetch_many(self, statement: Statement, rows: Sequence[Mapping[str, Value]]) -> list[Row]:
+        """See Transaction.fetch_many."""
+        if len(rows) == 1:
+            return await self.fetch(statement, rows[0])
+        found: list[Row] = await self.raw.fetchmany(statement.postgres[0], [statement.arguments(row) for row in rows])
+        return found
 
     async def allocate(self, table: str, count: int) -> list[int]:
         """Ids come from the table's sequence."""
@@ -165,6 +172,8 @@ async def _keep_as_it_is(_connection: Any) -> None:
 
 
 def _given_up(exc: Exception) -> Exception:
+    if isinstance(exc, Moved):
+        return exc
     if isinstance(exc, asyncpg.UniqueViolationError):
         return Conflict("the same thing was made at the same moment")
     if isinstance(exc, _Cut):

@@ -10,7 +10,7 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +60,11 @@ class SqliteConnection:
     async def fetch(self, statement: Statement, values: Mapping[str, Value]) -> list[Row]:
         """See Transaction.fetch."""
         return self.raw.execute(statement.sqlite, values).fetchall()
+
+    async def fetch_many(self, statement: Statement, rows: Sequence[Mapping[str, Value]]) -> list[Row]:
+        """See Transaction.fetch_many."""
+        text, execute = statement.sqlite, self.raw.execute
+        return [row for values in rows for row in execute(text, values)]
 
     async def allocate(self, table: str, count: int) -> list[int]:
         """Ids come from memory: this process is the only writer, and AUTOINCREMENT remembers the highest used."""
