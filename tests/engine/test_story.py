@@ -1,7 +1,6 @@
 """One build from submission to result, as people and workers see it."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 from sqlalchemy import select
@@ -18,7 +17,7 @@ from buildyard.store import counters
 from buildyard.store.statements import Statement, given
 from buildyard.store.tables import evaluations, events
 from buildyard.store.transactions import Transaction
-from world import QUEUE_LIMIT, WORKER, World, job
+from world import QUEUE_LIMIT, WORKER, World, job, one_piece
 
 EVENTS = Statement(
     select(events.c.kind, events.c.entity).where(events.c.build == given("build")).order_by(events.c.seq)
@@ -28,10 +27,6 @@ EVALUATION = Statement(
         evaluations.c.id == given("key")
     )
 )
-
-
-async def one_piece(data: bytes) -> AsyncIterator[bytes]:
-    yield data
 
 
 @pytest.mark.covers("proof.both_databases", "engine.states.rollup", "engine.evaluations")

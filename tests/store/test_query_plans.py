@@ -117,6 +117,20 @@ async def test_postgres_searches_an_index(postgres_url: str) -> None:
     assert bad == {}
 
 
+async def test_both_databases_understand_every_statement(postgres_url: str, sqlite_template: Path) -> None:
+    raw = sqlite3.connect(sqlite_template)
+    connection = await asyncpg.connect(postgres_url)
+    for statement in STATEMENTS.values():
+        text, parameters = statement.postgres
+        prepared = await connection.prepare(text)
+        assert len(prepared.get_parameters()) == len(parameters)
+        values = dict.fromkeys(re.findall(r":(\w+)", statement.sqlite), 1)
+        assert set(values) == set(parameters)
+        raw.execute(f"EXPLAIN {statement.sqlite}", values).fetchall()
+    await connection.close()
+    raw.close()
+
+
 def test_deletions_name_what_they_delete() -> None:
     for name, statement in STATEMENTS.items():
         if isinstance(statement.construct, Delete):
