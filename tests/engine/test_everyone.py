@@ -1,0 +1,466 @@
+"""Every use-case, with every kind of actor: who is let in, and that none was forgotten."""
+
+import asyncio
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import buildyard.engine
+from buildyard.domain.access import ANONYMOUS, SYSTEM, Actor, Role
+from buildyard.domain.errors import Forbidden, NotFound, Unauthenticated
+from buildyard.domain.fairness import NO_USAGE
+from buildyard.domain.ids import LogId, TokenId
+from buildyard.domain.labels import Offer
+from buildyard.domain.specs import CacheSpec, GitSource, PipelineSpec
+from buildyard.domain.states import Result
+from buildyard.domain.transitions import finished
+from buildyard.engine import (
+    audit,
+    build_lists,
+    builds,
+    claiming,
+    files,
+    identity,
+    images,
+    leasing,
+    log_reading,
+    pipelines,
+    progress,
+    projects,
+    revisions,
+    runner_files,
+    runner_results,
+    runners,
+    sign_in,
+    uploads,
+    watching,
+    workflows,
+)
+from buildyard.engine.builds import Submission
+from buildyard.protocol import (
+    VERSION,
+    Claim,
+    FindCache,
+    Heartbeat,
+    Hello,
+    JobGrant,
+    OutputFile,
+    PinRevision,
+    Report,
+    Started,
+)
+from buildyard.store import identity as people
+from buildyard.store.transactions import Transaction
+from world import QUEUE_LIMIT, WORKER, Hand, World, job
+
+ROOT = Path(__file__).resolve().parents[2]
+SPEC = PipelineSpec(jobs=(job("a"),))
+OFFER = Offer(frozenset(), frozenset({"process"}), "x86_64-linux")
+READERS = {"viewer", "developer", "admin", "owner", "token to read", "administrator"}
+RUNNERS = {"developer", "admin", "owner", "administrator"}
+REPORTERS = RUNNERS | {"worker"}
+CONFIGURERS = {"admin", "owner", "administrator"}
+WORKERS = {"worker", "administrator"}
+SELF = {"owner", "administrator"}
+SERVER = {"administrator"}
+SIGNED_IN = {"stranger", "viewer", "developer", "admin", "owner", "administrator"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """A private project of the owner, a build of it that a worker holds, one that waits, and what lies around."""
+
+    world: World
+    actors: dict[str, Actor]
+    hand: Hand
+    grant: JobGrant
+    build: str
+    waiting: str
+    pipeline: str
+    artifact: str
+    token: TokenId
+    upload: uploads.Upload
+
+    @property
+    def project(self) -> str:
+        """The project's uid."""
+        return self.world.project.uid
+
+
+async def one_piece(data: bytes = b"bytes") -> AsyncIterator[bytes]:
+    """A stream."""
+    yield data
+
+
+async def _actors(world: World) -> dict[str, Actor]:
+    actors = {"anonymous": ANONYMOUS, "stranger": await world.user("eve"), "worker": WORKER}
+    for role in (Role.VIEWER, Role.DEVELOPER, Role.ADMIN):
+        name = role.name.lower()
+        user = (await world.user(f"the-{name}")).user
+        assert user is not None
+
+        async def join(tx: Transaction, _actor: Actor, user: Any = user, role: Role = role) -> None:
+            await people.add_member(tx, user, role, project=world.project.id)
+
+        await world.engine.run(join, SYSTEM)
+        actors[name] = await world.engine.read(identity.actor_of_user, SYSTEM, f"the-{name}")
+    reading = await world.engine.run(identity.create_token, SYSTEM, "bob", ("jobs:read",))
+    actors["token to read"] = await world.engine.read(identity.actor_of_token, SYSTEM, reading.secret)
+    return {**actors, "owner": world.owner, "administrator": world.administrator}
+
+
+@pytest.fixture
+async def place(sqlite_world: World) -> Place:
+    """All of it."""
+    world, engine = sqlite_world, sqlite_world.engine
+    hand = await world.hand()
+    blob = await files.store_blob(engine, SYSTEM, one_piece())
+    spec = job("first", caches=(CacheSpec(path=".cache"),), outputs=("out",))
+    pipeline = await world.define(spec)
+    source = GitSource(url="https://example.org/x.git", branch="main")
+    await world.submit(pipeline=pipeline)
+    done = await hand.take()
+    end = hand.finished(done)
+    output = OutputFile(path="out", sha256=blob.sha256, size=blob.size, mode=0o644)
+    await hand.report(hand.started(done), type(end)(attempt=end.attempt, token=end.token, result=Result.SUCCESS,
+                                                    outputs=[output]))  # fmt: skip
+    hand.held.clear()
+    view = await world.submit(pipeline=pipeline, source=source)
+    grant = await hand.take()
+    await hand.report(hand.started(grant))
+    waiting = await world.submit(pipeline=pipeline)
+    ((artifact, _),) = await engine.read(builds.list_artifacts, world.owner, (await _first(world)).build.uid)
+    await engine.run(images.create_image, world.owner, slug="inner", url="example.org/inner:1", public=False)
+    return Place(
+        world=world,
+        actors=await _actors(world),
+        hand=hand,
+        grant=grant,
+        build=view.build.uid,
+        waiting=next(iter((await world.jobs(waiting)).values())).job.uid,
+        pipeline=pipeline.uid,
+        artifact=artifact.uid,
+        token=(await engine.run(identity.create_token, SYSTEM, "bob", ("jobs:read",))).token.id,
+        upload=await uploads.store_upload(engine, world.owner, one_piece(b"a folder")),
+    )
+
+
+async def _first(world: World) -> Any:
+    found, _ = await world.engine.read(builds.list_builds, world.owner, world.project.uid, limit=1, offset=2)
+    return found[0]
+
+
+def _hello() -> Hello:
+    return Hello(
+        protocol=VERSION, name="new", session="new", state_id="new", version="0", labels=[], executors=["process"],
+        system="x86_64-linux", slots=1,
+    )  # fmt: skip
+
+
+Call = Callable[[Transaction, Actor, Place], Awaitable[object]]
+
+LETS_IN: dict[Callable[..., Any], tuple[set[str], Call]] = {
+    audit.list_audit: (
+        CONFIGURERS,
+        lambda tx, who, at: audit.list_audit(tx, who, project_uid=at.project, action=None, limit=1, offset=0),
+    ),
+    builds.submit_build: (
+        RUNNERS,
+        lambda tx, who, at: builds.submit_build(
+            tx, who, at.project, at.pipeline, Submission(), queue_limit=QUEUE_LIMIT
+        ),
+    ),
+    builds.get_build: (READERS, lambda tx, who, at: builds.get_build(tx, who, at.build)),
+    builds.get_build_by_id: (READERS, lambda tx, who, at: builds.get_build_by_id(tx, who, at.grant.build)),
+    builds.list_builds: (READERS, lambda tx, who, at: builds.list_builds(tx, who, at.project, limit=9, offset=0)),
+    builds.list_jobs: (READERS, lambda tx, who, at: builds.list_jobs(tx, who, at.build)),
+    builds.get_job: (READERS, lambda tx, who, at: builds.get_job(tx, who, at.waiting)),
+    builds.list_artifacts: (READERS, lambda tx, who, at: builds.list_artifacts(tx, who, at.build)),
+    builds.get_artifact: (READERS, lambda tx, who, at: builds.get_artifact(tx, who, at.artifact)),
+    builds.cancel_build: (RUNNERS, lambda tx, who, at: builds.cancel_build(tx, who, at.build, reason="")),
+    builds.rebuild_build: (
+        RUNNERS,
+        lambda tx, who, at: builds.rebuild_build(tx, who, at.build, reason="", queue_limit=QUEUE_LIMIT),
+    ),
+    files.knows_blob: (WORKERS, lambda tx, who, at: files.knows_blob(tx, who, at.upload.folder.sha256)),
+    files.find_cache: (
+        WORKERS,
+        lambda tx, who, at: files.find_cache(
+            tx, who, FindCache(attempt=at.grant.attempt, token=at.grant.token, path=".cache", key="")
+        ),
+    ),
+    identity.create_user: (SERVER, lambda tx, who, _at: identity.create_user(tx, who, "new", password_hash=None)),
+    identity.list_users: (SERVER, lambda tx, who, _at: identity.list_users(tx, who)),
+    identity.check_may_change: (SELF, lambda tx, who, _at: identity.check_may_change(tx, who, "bob")),
+    identity.change_password: (SELF, lambda tx, who, _at: identity.change_password(tx, who, "bob", "a hash")),
+    identity.create_token: (SELF, lambda tx, who, _at: identity.create_token(tx, who, "bob", ("jobs:read",))),
+    identity.list_tokens: (SELF, lambda tx, who, _at: identity.list_tokens(tx, who, "bob")),
+    identity.revoke_token: (SELF, lambda tx, who, at: identity.revoke_token(tx, who, at.token)),
+    images.create_image: (
+        SIGNED_IN,
+        lambda tx, who, _at: images.create_image(tx, who, slug="new", url="example.org/new:1", public=False),
+    ),
+    leasing.greet_worker: (
+        WORKERS,
+        lambda tx, who, _at: leasing.greet_worker(tx, who, _hello(), address="", lease=30.0),
+    ),
+    leasing.has_work: (WORKERS, lambda tx, who, at: leasing.has_work(tx, who, at.hand.session, 1, [])),
+    leasing.cancel_wishes: (WORKERS, lambda tx, who, at: leasing.cancel_wishes(tx, who, at.hand.session)),
+    leasing.claim_jobs: (
+        WORKERS,
+        lambda tx, who, at: leasing.claim_jobs(tx, who, at.hand.session, 1, [], usage=NO_USAGE, lease=30.0),
+    ),
+    leasing.renew_leases: (
+        WORKERS,
+        lambda tx, who, at: leasing.renew_leases(tx, who, at.hand.session, [], lease=30.0),
+    ),
+    log_reading.get_job_log: (READERS, lambda tx, who, at: log_reading.get_job_log(tx, who, at.waiting)),
+    pipelines.create_pipeline: (
+        CONFIGURERS,
+        lambda tx, who, at: pipelines.create_pipeline(tx, who, at.project, "new", SPEC, defined_by="test"),
+    ),
+    pipelines.define_pipeline: (
+        CONFIGURERS,
+        lambda tx, who, at: pipelines.define_pipeline(tx, who, at.project, "new", SPEC, defined_by="test"),
+    ),
+    pipelines.list_pipelines: (READERS, lambda tx, who, at: pipelines.list_pipelines(tx, who, at.project)),
+    pipelines.get_pipeline: (READERS, lambda tx, who, at: pipelines.get_pipeline(tx, who, at.project, at.pipeline)),
+    progress.standings: (WORKERS, lambda tx, who, _at: progress.standings(tx, who, [])),
+    progress.record_progress: (
+        WORKERS,
+        lambda tx, who, at: progress.record_progress(tx, who, [at.hand.started(at.grant)], {}),
+    ),
+    projects.create_project: (SELF, lambda tx, who, _at: projects.create_project(tx, who, "bob", "new")),
+    projects.require_definer: (
+        {*CONFIGURERS, "stranger"},  # who does not see the project may make one of his own, under another slug
+        lambda tx, who, _at: projects.require_definer(tx, who, "hello"),
+    ),
+    projects.get_project: (READERS, lambda tx, who, at: projects.get_project(tx, who, at.project)),
+    revisions.pin_revision: (
+        WORKERS,
+        lambda tx, who, at: revisions.pin_revision(
+            tx, who, PinRevision(attempt=at.grant.attempt, token=at.grant.token, commit="a" * 40)
+        ),
+    ),
+    runner_files.inputs_of_step: (
+        REPORTERS,
+        lambda tx, who, at: runner_files.inputs_of_step(tx, who, at.grant.job_uid, at.grant.token),
+    ),
+    runner_files.find_step_cache: (
+        REPORTERS,
+        lambda tx, who, at: runner_files.find_step_cache(tx, who, at.grant.job_uid, at.grant.token, ".cache"),
+    ),
+    runners.plan_of_step: (READERS, lambda tx, who, at: runners.plan_of_step(tx, who, at.waiting)),
+    runners.hold_of_step: (
+        REPORTERS,
+        lambda tx, who, at: runners.hold_of_step(tx, who, at.grant.job_uid, at.grant.token),
+    ),
+    runners.open_hold: (REPORTERS, lambda tx, who, at: runners.open_hold(tx, who, at.grant.job_uid, at.grant.token)),
+    runners.lease_step: (REPORTERS, lambda tx, who, at: runners.lease_step(tx, who, at.waiting, lease=30.0)),
+    runners.renew_hold: (
+        REPORTERS,
+        lambda tx, who, at: runners.renew_hold(tx, who, at.grant.job_uid, at.grant.token, lease=30.0),
+    ),
+    uploads.use_upload: (
+        {"owner", "token to read"},  # the same user
+        lambda tx, who, at: uploads.use_upload(tx, who, at.upload),
+    ),
+    watching.require_log: (
+        READERS,
+        lambda tx, who, at: watching.require_log(tx, who, LogId(at.grant.steps[0].log)),
+    ),
+}
+"""Who is not refused. What is asked for is in a private project, or is the owner's own."""
+
+SHOWS: dict[Callable[..., Any], tuple[set[str], Call]] = {
+    build_lists.list_visible_builds: (
+        READERS,
+        lambda tx, who, _at: build_lists.list_visible_builds(tx, who, limit=9, offset=0),
+    ),
+    build_lists.list_visible_audit: (
+        CONFIGURERS,
+        lambda tx, who, _at: build_lists.list_visible_audit(tx, who, action=None, limit=9, offset=0),
+    ),
+    images.list_images: (
+        {"owner", "token to read", "administrator", "worker"},
+        lambda tx, who, _at: images.list_images(tx, who, public=None),
+    ),
+    projects.list_projects: (READERS, lambda tx, who, _at: projects.list_projects(tx, who)),
+    projects.find_project: (READERS, lambda tx, who, _at: projects.find_project(tx, who, "hello")),
+    runners.has_step: (REPORTERS, lambda tx, who, _at: runners.has_step(tx, who, OFFER)),
+    runners.lease_next_step: (
+        REPORTERS,
+        lambda tx, who, _at: runners.lease_next_step(tx, who, OFFER, usage=NO_USAGE, lease=30.0),
+    ),
+}
+"""Who is shown something; the others are told that there is nothing."""
+
+CARRY_OUT = {
+    claiming.claim: lambda who, at: claiming.claim(
+        at.world.engine, who, Claim(session=at.hand.session, free=1, have=[], wait_s=0)
+    ),
+    claiming.hello: lambda who, at: claiming.hello(at.world.engine, who, _hello(), address="", now=0),
+    claiming.heartbeat: lambda who, at: claiming.heartbeat(
+        at.world.engine, who, Heartbeat(session=at.hand.session, held=[])
+    ),
+    log_reading.follow_job: lambda who, at: anext(log_reading.follow_job(at.world.engine, who, at.waiting)),
+    progress.report: lambda who, at: progress.report(
+        at.world.engine, who, Report(session=at.hand.session, items=[Started(attempt=at.grant.attempt, token="x")])
+    ),
+    runner_files.store_output: lambda who, at: runner_files.store_output(
+        at.world.engine, who, at.grant.job_uid, at.grant.token, one_piece()
+    ),
+    runner_files.store_step_cache: lambda who, at: runner_files.store_step_cache(
+        at.world.engine, who, at.grant.job_uid, at.grant.token, ".cache", one_piece()
+    ),
+    runner_results.complete_step: lambda who, at: runner_results.complete_step(
+        at.world.engine, who, at.waiting, runner_results.Completion(end=finished(Result.SUCCESS))
+    ),
+    runners.add_output: lambda who, at: runners.add_output(
+        at.world.engine, who, at.grant.job_uid, at.grant.token, number=0, offset=0, data=b"x"
+    ),
+    runners.claim_step: lambda who, at: runners.claim_step(at.world.engine, who, at.waiting),
+    runners.pin_commit: lambda who, at: runners.pin_commit(
+        at.world.engine, who, at.grant.job_uid, at.grant.token, "a" * 40
+    ),
+    sign_in.make_user: lambda who, at: sign_in.make_user(
+        at.world.engine, sign_in.PasswordGate(), who, "new", "a password"
+    ),
+    sign_in.set_password: lambda who, at: sign_in.set_password(
+        at.world.engine, sign_in.PasswordGate(), who, "bob", "a password"
+    ),
+    watching.find_build: lambda who, at: watching.find_build(at.world.engine, who, at.build),
+    watching.read_tree: lambda who, at: watching.read_tree(at.world.engine, who, at.build),
+    watching.watch_tree: lambda who, at: watching.watch_tree(at.world.engine, who, at.build, lambda _: True, 0),
+    watching.read_log_part: lambda who, at: watching.read_log_part(
+        at.world.engine, who, LogId(at.grant.steps[0].log), 0, 0
+    ),
+}
+"""What is made of several use-cases; each refuses whom they refuse."""
+
+FOR_ALL_SIGNED_IN = {uploads.store_upload, workflows.submit_workflow}
+"""What strangers may do too: with their own."""
+
+DECIDED_BY_THE_CALLER = {
+    "claim_next_step",  # has_step and lease_next_step choose
+    "image_faults",  # part of what makes pipelines; shows whether a slug may be used
+    "is_valid_token",  # who shows the token is who it is about
+    "store_blob",  # callers check: store_output, store_upload, the worker's routes
+    "check_health",  # tells no more than that the parts answer
+    "lose_expired",  # the clockwork's
+    "record_end",  # part of complete_step, with a hold that was checked
+}
+
+
+def use_cases() -> Iterator[Callable[..., Any]]:
+    """All public functions of the engine that are told who acts."""
+    for found in pkgutil.iter_modules(buildyard.engine.__path__):
+        module = importlib.import_module(f"buildyard.engine.{found.name}")
+        for name, function in vars(module).items():
+            is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+            is_own = is_async and function.__module__ == module.__name__ and not name.startswith("_")
+            if is_own and "actor" in inspect.signature(function).parameters:
+                yield function
+
+
+class _Undo(Exception):
+    """Ends a transaction without a trace."""
+
+
+async def answer(place: Place, call: Call, who: Actor) -> object:
+    """What a use-case answers, or the refusal; nothing of it stays."""
+    given: list[object] = []
+
+    async def body(tx: Transaction) -> None:
+        try:
+            given.append(await call(tx, who, place))
+        except (NotFound, Forbidden, Unauthenticated) as exc:
+            given.append(exc)
+        raise _Undo
+
+    with pytest.raises(_Undo):
+        await place.world.engine.database.run(body)
+    return given[0]
+
+
+def is_refusal(given: object) -> bool:
+    """Whether the actor was not let in."""
+    return isinstance(given, NotFound | Forbidden | Unauthenticated)
+
+
+def is_empty(given: object) -> bool:
+    """Whether nothing was shown: no item, and a total of none."""
+    return given in (([], 0), [], None, False)
+
+
+@pytest.mark.covers("engine.access.everywhere")
+def test_no_use_case_is_forgotten() -> None:
+    known = {*LETS_IN, *SHOWS, *CARRY_OUT, *FOR_ALL_SIGNED_IN}
+    names = {function.__name__ for function in use_cases() if function not in known}
+
+    assert names - DECIDED_BY_THE_CALLER == set()
+    assert {function.__name__ for function in known} <= {function.__name__ for function in use_cases()}
+
+
+@pytest.mark.covers("engine.access.everywhere", "engine.roles")
+async def test_each_use_case_lets_in_those_it_should_and_nobody_else(place: Place) -> None:
+    for function, (expected, call) in LETS_IN.items():
+        answers = {name: await answer(place, call, who) for name, who in place.actors.items()}
+
+        assert {name for name, given in answers.items() if not is_refusal(given)} == expected, function.__qualname__
+
+
+@pytest.mark.covers("engine.access.everywhere", "engine.access.unseen")
+async def test_each_list_and_choice_shows_something_to_those_it_should_and_to_nobody_else(place: Place) -> None:
+    for function, (expected, call) in SHOWS.items():
+        answers = {name: await answer(place, call, who) for name, who in place.actors.items()}
+
+        assert not any(is_refusal(given) for given in answers.values()), function.__qualname__
+        assert {name for name, given in answers.items() if not is_empty(given)} == expected, function.__qualname__
+
+
+@pytest.mark.covers("engine.access.everywhere")
+@pytest.mark.parametrize("function", CARRY_OUT, ids=lambda function: function.__name__)
+async def test_what_is_made_of_several_use_cases_refuses_outsiders(place: Place, function: Any) -> None:
+    for name in ("anonymous", "stranger"):
+        with pytest.raises((NotFound, Forbidden, Unauthenticated)):
+            await CARRY_OUT[function](place.actors[name], place)
+
+
+@pytest.mark.covers("engine.access.everywhere")
+async def test_work_is_taken_in_from_those_who_signed_in_and_stays_theirs(place: Place) -> None:
+    engine, text = place.world.engine, b"jobs: {a: {run: 'true'}}"
+    for who in (place.actors["anonymous"], place.actors["token to read"]):
+        with pytest.raises((Forbidden, Unauthenticated)):
+            await uploads.store_upload(engine, who, one_piece())
+        with pytest.raises((Forbidden, Unauthenticated)):
+            await workflows.submit_workflow(
+                engine, who, workflows.HandedIn(text=text, project="hello"), asyncio.Semaphore(1)
+            )
+
+    made = await workflows.submit_workflow(
+        engine, place.actors["stranger"], workflows.HandedIn(text=text, project="hers"), asyncio.Semaphore(1)
+    )
+
+    assert (await engine.read(projects.get_project, place.actors["stranger"], made.project_uid)).account_name == "eve"
+
+
+@pytest.mark.covers("engine.access.everywhere")
+def test_apis_call_nothing_that_checks_nobody_but_what_tells_nothing() -> None:
+    """Functions whose actor is not looked at (`_actor`) are the engine's own: the clockwork and signing in."""
+    unchecked = set()
+    for path in (ROOT / "src/buildyard/engine").glob("*.py"):
+        unchecked |= set(re.findall(r"async def (\w+)\(\s*tx: Transaction, _\w+: Actor", path.read_text()))
+    called = set()
+    for path in (ROOT / "src/buildyard/apis").rglob("*.py"):
+        called |= set(re.findall(r"\.(?:run|read)\(\s*(?:\w+\.)?(\w+)", path.read_text()))
+
+    assert len(unchecked) > 15
+    assert called & unchecked <= {"actor_of_token", "ensure_account", "fixed_labels", "read_numbers"}
