@@ -19,6 +19,7 @@ from buildyard.adapters.blobs.local import LocalBlobStore
 from buildyard.adapters.bus.memory import MemoryBus
 from buildyard.adapters.logs.local import LocalLogStore
 from buildyard.domain.access import SYSTEM, Actor, ActorKind, Permission
+from buildyard.domain.ids import BuildId
 from buildyard.domain.specs import JobSpec, PipelineSpec, StepSpec
 from buildyard.domain.states import Result
 from buildyard.engine import builds, claiming, identity, pipelines, progress, projects
@@ -71,13 +72,13 @@ async def opened(url: str, folder: Path) -> AsyncIterator[Engine]:
     await database.close()
 
 
-async def prepare(engine: Engine) -> tuple[Actor, Project, Pipeline]:
-    """An administrator, a project and a pipeline of a few one-step jobs."""
+async def prepare(engine: Engine, *, jobs: int) -> tuple[Actor, Project, Pipeline]:
+    """An administrator, a project and a pipeline of so many one-step jobs."""
     await engine.run(identity.ensure_administrator, SYSTEM, "not a hash")
     actor = await engine.read(identity.actor_of_user, SYSTEM, "admin")
     project = await engine.run(projects.create_project, actor, "admin", "bench")
     spec = PipelineSpec(
-        jobs=tuple(JobSpec(name=f"j{n}", steps=(StepSpec(name="run", run="true"),)) for n in range(JOBS_OF_BUILD))
+        jobs=tuple(JobSpec(name=f"j{n}", steps=(StepSpec(name="run", run="true"),)) for n in range(jobs))
     )
     return (
         actor,
@@ -88,7 +89,14 @@ async def prepare(engine: Engine) -> tuple[Actor, Project, Pipeline]:
 
 async def submit(engine: Engine, count: int, at_once: int) -> float:
     """Builds submitted a second."""
-    actor, project, pipeline = await prepare(engine)
+    actor, project, pipeline = await prepare(engine, jobs=JOBS_OF_BUILD)
+    return await submit_some(engine, actor, project, pipeline, count, at_once)
+
+
+async def submit_some(
+    engine: Engine, actor: Actor, project: Project, pipeline: Pipeline, count: int, at_once: int
+) -> float:
+    """The same of a pipeline that there is."""
     left = count
 
     async def one() -> None:
@@ -102,6 +110,28 @@ async def submit(engine: Engine, count: int, at_once: int) -> float:
     begun = time.perf_counter()
     await asyncio.gather(*(one() for _ in range(at_once)))
     return count / (time.perf_counter() - begun)
+
+
+async def read(engine: Engine, seconds: float = 3.0) -> None:
+    """Print how often one build, and a page of the newest 50, are read a second, one after the other."""
+    actor = await engine.read(identity.actor_of_user, SYSTEM, "admin")
+    (project,) = await engine.read(projects.list_projects, actor)
+    newest, total = await engine.read(builds.list_builds, actor, project.uid, limit=50, offset=0)
+    middle = await engine.read(builds.get_build_by_id, actor, BuildId(newest[0].build.id // 2))
+
+    async def page() -> None:
+        await engine.read(builds.list_builds, actor, project.uid, limit=50, offset=0)
+
+    async def one() -> None:
+        await engine.read(builds.get_build, actor, middle.build.uid)
+
+    for name, act in (("one build", one), ("newest 50", page)):
+        begun, count, worst = time.perf_counter(), 0, 0.0
+        while (now := time.perf_counter()) - begun < seconds:
+            await act()
+            worst = max(worst, time.perf_counter() - now)
+            count += 1
+        print(f"{name} of {total}: {count / seconds:.0f}/s, longest {worst * 1e3:.1f} ms")
 
 
 def ends(grant: JobGrant, *, whole: bool) -> list[Item]:
@@ -168,6 +198,13 @@ async def measure(url: str, options: argparse.Namespace) -> None:
             print(f"claim + finish: {done / taken:.0f}/s ({options.workers} workers, {options.batch} at once)")
 
 
+async def measure_reads(url: str) -> None:
+    """Print how fast a filled database is read."""
+    with tempfile.TemporaryDirectory() as scratch:
+        async with opened(url, Path(scratch)) as engine:
+            await read(engine)
+
+
 def main() -> None:
     """Measure what was asked for."""
     parser = argparse.ArgumentParser(prog="python -m bench.engine", description=__doc__)
@@ -176,9 +213,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--whole", action="store_true", help="report every step, not only the end")
+    parser.add_argument("--stored", metavar="URL", help="only read, in a database that bench.generate filled")
     parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
-    if options.database == "sqlite":
+    if options.stored:
+        asyncio.run(measure_reads(options.stored))
+    elif options.database == "sqlite":
         asyncio.run(measure("", options))
     else:
         with postgres() as address:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from sqlalchemy import case, select, update
+from sqlalchemy import Select, case, select, update
 
 from buildyard.domain.builds import Build, State
 from buildyard.domain.errors import NotFound
@@ -110,13 +110,16 @@ BY_ID = Statement(select(*_BUILD).where(builds.c.id == given("key")))
 BY_ID_LOCKED = Statement(select(*_BUILD).where(builds.c.id == given("key")).with_for_update(key_share=True))
 VIEW_BY_ID = Statement(_VIEW.where(builds.c.id == given("key")))
 VIEW_BY_UID = Statement(_VIEW.where(builds.c.uid == given("of_uid")))
-PAGE_OF_PROJECT = Statement(
-    _VIEW.where(builds.c.project == given("within"))
-    .order_by(builds.c.id.desc())
-    .limit(given("most"))
-    .offset(given("skip"))
-)
-PAGE_OF_ALL = Statement(_VIEW.order_by(builds.c.id.desc()).limit(given("most")).offset(given("skip")))
+
+
+def _page(query: Select[tuple[int]]) -> Statement:
+    """The newest of these builds; they are chosen by the index alone, and only then looked up, whatever their place."""
+    chosen = query.order_by(builds.c.id.desc()).limit(given("most")).offset(given("skip")).subquery("chosen")
+    return Statement(_VIEW.where(builds.c.id.in_(select(chosen.c.id))).order_by(builds.c.id.desc()))
+
+
+PAGE_OF_PROJECT = _page(select(builds.c.id).where(builds.c.project == given("within")))
+PAGE_OF_ALL = _page(select(builds.c.id))
 ADD = insertion(builds)
 ADD_EVALUATION = insertion(evaluations)
 ADD_EVALUATION_BUILD = insertion(evaluation_builds)
