@@ -10,6 +10,7 @@ from buildyard.domain.ids import BuildId, PipelineVersionId, RevisionId, Sha256
 from buildyard.domain.specs import FolderSource, GitSource, Source
 from buildyard.domain.states import Cause, Result
 from buildyard.engine.settling import count_jobs, locked_build
+from buildyard.engine.waiting import waits_for
 from buildyard.store import attempts, audit, builds, jobs, kept, pipelines, projects
 from buildyard.store.builds import BuildView
 from buildyard.store.pipelines import Pipeline
@@ -32,11 +33,12 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A job, its attempts with their steps and logs, and the names of the jobs it needs."""
+    """A job, its attempts with their steps and logs, the names of the jobs it needs, and what it waits for."""
 
     job: Job
     needs: tuple[str, ...]
     attempts: tuple["AttemptView", ...]
+    waits_for: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +180,15 @@ async def list_jobs(tx: Transaction, actor: Actor, uid: str) -> list[JobView]:
     found = await jobs.of_build(tx, view.build.id)
     needs = await jobs.needs_of_build(tx, view.build.id)
     names = {job.id: job.name for job in found}
+    waits = await waits_for(tx, found, needs)
     return [
-        JobView(job, tuple(names[need] for need in needs.get(job.id, ())), await _attempts(tx, job)) for job in found
+        JobView(
+            job,
+            tuple(names[need] for need in needs.get(job.id, ())),
+            await _attempts(tx, job),
+            waits.get(job.id, ""),
+        )
+        for job in found
     ]
 
 

@@ -182,6 +182,11 @@ BUSY_LANES = Statement(
     )
     .where(lanes.c.queued > 0)
 )
+REQUIREMENT_OF_LANE = Statement(
+    select(requirements.c.key)
+    .select_from(lanes.join(requirements, requirements.c.id == lanes.c.requirement))
+    .where(lanes.c.id == given("key"))
+)
 LANE = Statement(
     select(lanes.c.id).where(
         lanes.c.pipeline == given("of"),
@@ -352,6 +357,13 @@ def count_lanes(tx: Transaction, by: Mapping[LaneId, int]) -> None:
     """Change the queue lengths of lanes; written with the transaction."""
     for lane, change in by.items():
         tx.pending_lanes[lane] += change
+
+
+async def requirement_of_lane(tx: Transaction, lane: LaneId) -> str:
+    """The key of what the jobs of a lane require."""
+    row = await tx.fetch_one(REQUIREMENT_OF_LANE, key=lane)
+    assert row is not None
+    return str(row[0])
 
 
 async def busy_lanes(tx: Transaction) -> list[BusyLane]:

@@ -119,7 +119,7 @@ def _job(view: JobView) -> messages.Job:
         phase=_phase(view.job.state),
         result=_result(view.job.state),
         cause=view.job.state.cause,
-        detail=view.job.state.detail,
+        detail=view.job.state.detail or view.waits_for,
         needs=list(view.needs),
         started_at=_time(view.job.started_at),
         finished_at=_time(view.job.finished_at),
