@@ -86,6 +86,7 @@ def test_sqlite_searches_an_index(name: str, sqlite_template: Path) -> None:
 
 SORTED = {
     "buildyard.store.attempts.LOGS_OF_JOB",
+    "buildyard.store.jobs.LOCK_QUEUED",
     "buildyard.store.jobs.OF_BUILD",
     "buildyard.store.kept.INPUTS",
     "buildyard.store.kept.OLDEST_OF_PROJECT",

@@ -241,6 +241,7 @@ async def cancel_build(tx: Transaction, actor: Actor, uid: str, *, reason: str) 
     Jobs that no worker holds end at once; the others when their workers report back.
     """
     view = await _readable(tx, actor, await builds.view_by_uid(tx, uid), Permission.CANCEL)
+    await jobs.lock_queued(tx, view.build.id)
     before = await locked_build(tx, view.build.id)
     wished = transitions.cancel_build(before)
     if wished is before or before.cancel_requested:

@@ -84,6 +84,12 @@ FIRST_OF_LANE = Statement(
     .limit(given("most"))
     .with_for_update(skip_locked=True, key_share=True)
 )
+LOCK_QUEUED = Statement(
+    select(jobs.c.id)
+    .where(jobs.c.build == given("of"), jobs.c.phase == int(Phase.QUEUED))
+    .order_by(jobs.c.id)
+    .with_for_update(key_share=True)
+)
 ADD = insertion(jobs)
 ADD_NEED = insertion(job_needs)
 ADD_BUILD_JOB = insertion(build_jobs)
@@ -448,6 +454,11 @@ async def fail_dependants(tx: Transaction, job: JobId, name: str, *, project: Pr
         Ended(JobId(key), BuildId(build), Result.WARNINGS if allowed else Result.DEPENDENCY_FAILED)
         for key, build, allowed in rows
     ]
+
+
+async def lock_queued(tx: Transaction, build: BuildId) -> None:
+    """Wait for claims that have chosen jobs of a build and shall lock it next; to be done before locking the build."""
+    await tx.fetch(LOCK_QUEUED, of=build)
 
 
 async def cancel_idle(tx: Transaction, build: BuildId, *, project: ProjectId, cause: str, detail: str) -> int:
