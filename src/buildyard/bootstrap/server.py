@@ -202,6 +202,7 @@ def build_server_config(settings: Settings) -> BuildServerConfig:
         hosts=frozenset(name.lower() for name in (*settings.server.allowed_hosts, settings.server.host) if name),
         script_bytes=settings.limits.script_bytes,
         body_bytes=settings.limits.body_bytes,
+        enabled=settings.build_server.enabled,
     )
 
 

@@ -93,6 +93,11 @@ class Database:
 class BuildServer:
     """The Build Server API."""
 
+    enabled: bool = setting(
+        True,
+        "Whether this API answers. Off: 404 at all of its paths, while the rest goes on.",
+        "BUILDYARD_BUILD_SERVER",
+    )
     auth: Literal["auto", "open", "token"] = setting(
         "auto",
         "`open`: no token is asked for, allowed only while listening on loopback, without a public address elsewhere. "

@@ -1,15 +1,35 @@
 """Settings that say how the Build Server API answers reach it."""
 
+import pytest
+
 from apis.native.conftest import Serve
 from apis.native.serving import Server
 
+NOTHING = {"error": "there is nothing at this address", "details": []}
 
+
+@pytest.mark.covers("ops.switch")
 async def test_by_default_the_build_server_api_is_open_and_answers_for_all_below_api(server: Server) -> None:
     assert (await server.call("GET", "/api/builds", by=None)).status == 200
 
     unowned = await server.call("GET", "/api/nothing", by=None)
 
-    assert (unowned.status, unowned.body["error"] != "") == (404, True)
+    assert (unowned.status, unowned.body) == (404, NOTHING)
+
+
+@pytest.mark.covers("ops.switch")
+async def test_switched_off_it_answers_nothing_but_404_and_the_rest_goes_on(serve: Serve) -> None:
+    server = await serve(BUILDYARD_BUILD_SERVER="off")
+
+    for method, path in (("GET", "/api/builds"), ("POST", "/api/projects"), ("GET", "/api/nothing")):
+        answer = await server.call(method, path, {} if method == "POST" else None)
+        assert (answer.status, answer.body) == (404, NOTHING), path
+    for path in ("/docs", "/docs/openapi.json"):
+        async with server.session.get(server.url + path) as page:
+            assert page.status == 404
+    assert (await server.submit("jobs: {a: {run: 'true'}}")).status == 201
+    async with server.session.get(f"{server.url}/ready") as ready:
+        assert ready.status == 200
 
 
 async def test_a_public_address_elsewhere_makes_it_ask_for_tokens(serve: Serve) -> None:

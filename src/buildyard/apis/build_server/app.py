@@ -86,9 +86,10 @@ def _route(path: str, handlers: dict[str, Handler]) -> Route:
 
 
 def build_server_app(engine: Engine, config: BuildServerConfig) -> Starlette:
-    """The application; it also answers for what nobody owns below `/api`."""
+    """The application; it also answers for what nobody owns below `/api`, which is all if it is switched off."""
+    handlers = _handlers(Api(engine, config)) if config.enabled else {}
     app = Starlette(
-        routes=[_route(path, handlers) for path, handlers in _handlers(Api(engine, config)).items()],
+        routes=[_route(path, methods) for path, methods in handlers.items()],
         middleware=[Middleware(Guard, config=config)],
         exception_handlers={
             EngineError: on_engine_error,

@@ -29,13 +29,14 @@ _OPERATOR = Actor(kind=ActorKind.OPERATOR, name="operator", administrator=True, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildServerConfig:
-    """How this API answers. `hosts` are the names that `Host` may hold besides loopback, without ports."""
+    """How this API answers, if it is `enabled`. `hosts` are the names that `Host` may hold besides loopback."""
 
     public_url: str
     open: bool
     hosts: frozenset[str] = frozenset()
     script_bytes: int = 512 * 1024
     body_bytes: int = 32 * 1024 * 1024
+    enabled: bool = True
 
     @property
     def names(self) -> frozenset[str]:
