@@ -60,12 +60,20 @@ class Clone:
         try:
             yield made
         finally:
-            for number in (signal.SIGTERM, signal.SIGKILL):
-                if made.process.returncode is None:
-                    os.killpg(made.process.pid, number)
+            await self._end(made)
+
+    async def _end(self, made: Program) -> None:
+        """Two signals end the server and its worker at once; who does not listen is killed."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            if made.process.returncode is None:
+                os.killpg(made.process.pid, number)
+        try:
             await made.ended()
-            if (pid := self.worker) is not None:
-                await kill_stranger(pid)
+        except TimeoutError:
+            os.killpg(made.process.pid, signal.SIGKILL)
+            await made.ended()
+        if (pid := self.worker) is not None:
+            await kill_stranger(pid)
 
     @property
     def worker(self) -> int | None:
