@@ -16,6 +16,8 @@ from buildyard.client.messages import Build, Job, Submission, Tree
 from buildyard.client.native import NativeClient
 from buildyard.domain.access import SYSTEM
 from buildyard.domain.errors import Unavailable
+from buildyard.domain.specs import Retry
+from buildyard.domain.states import Cause
 from buildyard.engine.engine import fresh_uid, system_clock
 from buildyard.store.sqlite import SqliteDatabase
 from e2e.running import PROGRAM, Oracle, Program, Yard, finished, log_of, nothing_left, served
@@ -142,6 +144,14 @@ def check_attempts(job: Job, ran: Counter[str], plan: Planned) -> None:
                 assert times == (step.number <= plan.steps[job.name])
 
 
+def given_up(tree: Tree) -> bool:
+    """Whether a job lost its worker so often that it was not tried again, as the retry rule says: rare, but chance rules."""
+    lost = [job for job in tree.jobs if job.cause == Cause.LOST]
+    for job in lost:
+        assert (job.result, [attempt.lost for attempt in job.attempts]) == ("error", [True] * (1 + Retry().lost_count))
+    return bool(lost)
+
+
 async def check_logs(client: NativeClient, job: Job) -> None:
     """Logs of steps that ended are whole; those of lost ones are cut off somewhere."""
     whole = b"".join(b"line %d\n" % number for number in range(1, LINES + 1)) * 2
@@ -179,8 +189,9 @@ async def test_whatever_dies_whenever_each_job_ends_once_with_the_right_result(
         ran = Counter(oracle.heard)
         for key, tree in trees.items():
             plan = story.tried[key]
-            assert {job.name: job.result for job in tree.jobs} == plan.results
-            assert tree.build.result == plan.result
+            if not given_up(tree):
+                assert {job.name: job.result for job in tree.jobs} == plan.results
+                assert tree.build.result == plan.result
             for job in tree.jobs:
                 check_attempts(job, ran, plan)
                 await check_logs(story.client, job)
