@@ -145,7 +145,7 @@ def check_attempts(job: Job, ran: Counter[str], plan: Planned) -> None:
 
 
 def given_up(tree: Tree) -> bool:
-    """Whether a job lost its worker so often that it was not tried again, as the retry rule says: rare, but chance rules."""
+    """Whether a job lost its worker so often that its retry rule gave it up: rare, but chance decides who dies."""
     lost = [job for job in tree.jobs if job.cause == Cause.LOST]
     for job in lost:
         assert (job.result, [attempt.lost for attempt in job.attempts]) == ("error", [True] * (1 + Retry().lost_count))
