@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from buildyard.domain.specs import JobSpec, PipelineSpec
 from buildyard.domain.workflow import (
     MOST_CYCLES_SHOWN,
-    environment_of,
     expand,
     free_slug,
     graph_faults,
@@ -138,8 +137,3 @@ def test_a_free_slug_is_the_first_that_is_free(wanted: str, taken: set[str]) -> 
     assert slug not in taken
     candidates = [wanted, *(f"{wanted}-{n}" for n in range(2, 20))]
     assert all(earlier in taken for earlier in candidates[: candidates.index(slug)])
-
-
-def test_what_the_server_adds_to_the_environment_wins() -> None:
-    spec = JobSpec(name="a", steps=(), environment={"A": "1", "B": "2"})
-    assert environment_of(spec, {"B": "3"}) == {"A": "1", "B": "3"}

@@ -1,7 +1,6 @@
 """What is to be done: the immutable definition of a pipeline's jobs and their steps."""
 
 from dataclasses import dataclass, field
-from datetime import timedelta
 
 from buildyard.domain.states import Result
 
@@ -41,11 +40,6 @@ class Limits:
     pids: int | None = None
     log_bytes: int = 256 * 1024 * 1024
     output_bytes: int = 4 * 1024 * 1024 * 1024
-
-    @property
-    def wall(self) -> timedelta:
-        """The wall time after which the attempt is killed."""
-        return timedelta(seconds=self.wall_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 import itertools
 import re
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from buildyard.domain.errors import Fault
@@ -177,8 +177,3 @@ def free_slug(wanted: str, taken: Iterable[str]) -> str:
     """`wanted`, or `wanted-2`, `wanted-3`, … whichever is the first not among `taken`."""
     used = set(taken)
     return next(slug for n in itertools.count(1) if (slug := wanted if n == 1 else f"{wanted}-{n}") not in used)
-
-
-def environment_of(spec: JobSpec, extra: Mapping[str, str]) -> dict[str, str]:
-    """The job's variables; what the server adds wins."""
-    return {**spec.environment, **extra}

@@ -148,14 +148,6 @@ def find_cgroups(identity: Identity) -> Cgroups | None:
     return None
 
 
-def delegate_cgroups(cgroups: Cgroups, uid: int, gid: int) -> None:
-    """Let a worker that runs as `uid` make groups where this (root) process found that it may."""
-    for parent in dict.fromkeys(cgroups.parents.values()):
-        for path in (parent, parent / "cgroup.procs", parent / "cgroup.subtree_control", parent / "tasks"):
-            with contextlib.suppress(FileNotFoundError):
-                os.chown(path, uid, gid)
-
-
 def _version_1(name: str) -> dict[str, Path]:
     own = {controller: path for controllers, path in _memberships() for controller in controllers.split(",")}
     limit_files = {"memory": "memory.limit_in_bytes", "pids": "pids.max", "cpu": "cpu.cfs_quota_us"}
