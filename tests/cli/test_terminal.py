@@ -21,7 +21,7 @@ Write = Callable[[str, str], Path]
 
 WORKFLOW = """
 jobs:
-  first: {run: "mkdir out; echo kept > out/file.txt", outputs: [out/]}
+  first: {run: "sleep 1; mkdir out; echo kept > out/file.txt", outputs: [out/]}
   bad: {needs: [first], run: "echo the reason; exit 3"}
   after: {needs: [bad], run: "true"}
 """
