@@ -36,7 +36,8 @@ class _Room:
 async def run_attempt(bench: Bench, held: HeldAttempt) -> None:
     """Carry an attempt out, tell its end, clean up. Stopping it (see HeldAttempt.stop) cancels this task.
 
-    When the end is told, nothing that the attempt started runs any more; only files are left to be removed.
+    When the end is told, nothing that the attempt started runs any more; only files are left to be removed, and not
+    even those if the disk was full: what comes next shall find room.
     """
     limits = held.grant.spec.limits
     over = Ending(result=Result.TIMEOUT, cause=Cause.WALL, detail=f"wall time limit of {limits.wall_s} s reached")
@@ -44,11 +45,13 @@ async def run_attempt(bench: Bench, held: HeldAttempt) -> None:
     room = _Room()
     held.reel.add(Started(attempt=held.grant.attempt, token=""))
     try:
-        held.finish(await _ending(bench, held, room))
+        ending = await _ending(bench, held, room)
+        if ending.cause is Cause.STORAGE:
+            await _close(room, held)
+        held.finish(ending)
     finally:
         timer.cancel()
-        if room.workspace is not None:
-            await _close(room.workspace, held)
+        await _close(room, held)
 
 
 async def _ending(bench: Bench, held: HeldAttempt, room: _Room) -> Ending:
@@ -221,8 +224,11 @@ def _as_ending(ended: Exit, step: StepGrant) -> Ending:
     return Ending(result=ended.result, cause=ended.cause, detail=detail)
 
 
-async def _close(workspace: Workspace, held: HeldAttempt) -> None:
-    """Remove the workspace, also when a late wish to stop arrives."""
+async def _close(room: _Room, held: HeldAttempt) -> None:
+    """Remove the workspace if there is one, also when a late wish to stop arrives."""
+    if room.workspace is None:
+        return
+    workspace, room.workspace = room.workspace, None
     closing = asyncio.ensure_future(workspace.close())
     while not closing.done():
         try:
