@@ -4,7 +4,7 @@ All methods may be called concurrently from one event loop unless a docstring sa
 Errors of the libraries below never pass: an adapter raises what its docstring names.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -77,10 +77,11 @@ class LogStore(Protocol):
         """At most `count` lines from number `first`; negative `first` counts from the end (tail)."""
         ...
 
-    def follow(self, log: LogId, start: int = 0) -> AsyncIterator[Chunk]:
+    def follow(self, log: LogId, start: int = 0, *, quiet_s: float | None = None) -> AsyncGenerator[Chunk, None]:
         """The chunks from byte `start` on, then new ones as they are appended, until the log is sealed.
 
-        A log not begun yet is waited for. One reader serves all followers of a log.
+        A log not begun yet is waited for; an empty chunk says, each time, that nothing came for `quiet_s` seconds.
+        One reader serves all followers of a log.
         """
         ...
 

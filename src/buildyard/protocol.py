@@ -158,10 +158,15 @@ class Beat(Message, frozen=True, kw_only=True):
 
 
 class Started(Message, frozen=True, kw_only=True, tag="started"):
-    """The attempt's workspace is being made: its setup step runs."""
+    """The attempt's workspace is being made: its setup step runs.
+
+    `at`, here and in the items below: when that was, by the server's clock as the worker knows it (microseconds);
+    0 means when the server hears of it. A server bends a time that cannot be to the nearest that can.
+    """
 
     attempt: int
     token: str
+    at: int = 0
 
 
 class StepStarted(Message, frozen=True, kw_only=True, tag="step_started"):
@@ -170,6 +175,7 @@ class StepStarted(Message, frozen=True, kw_only=True, tag="step_started"):
     attempt: int
     token: str
     step: int
+    at: int = 0
 
 
 class OutputChunk(Message, frozen=True, array_like=True):
@@ -202,6 +208,7 @@ class StepFinished(Message, frozen=True, kw_only=True, tag="step_finished"):
     cause: Cause = Cause.NONE
     detail: str = ""
     exit_status: int | None = None
+    at: int = 0
 
 
 class OutputFile(Message, frozen=True, kw_only=True):
@@ -233,9 +240,11 @@ class Finished(Message, frozen=True, kw_only=True, tag="finished"):
     detail: str = ""
     outputs: list[OutputFile] = []
     caches: list[SavedCache] = []
+    at: int = 0
 
 
-Item = Started | StepStarted | Output | StepFinished | Finished
+Progress = Started | StepStarted | StepFinished | Finished
+Item = Progress | Output
 
 
 class Report(Message, frozen=True, kw_only=True):

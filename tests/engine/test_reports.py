@@ -1,9 +1,15 @@
 """Reports of workers: repeated, out of order, false, or of attempts that are theirs no longer."""
 
+import msgspec
 import pytest
 
+from buildyard.domain.access import SYSTEM, Actor
+from buildyard.domain.builds import Attempt, Step
+from buildyard.domain.ids import AttemptId
 from buildyard.domain.states import Cause, Phase, Result
-from buildyard.protocol import Answer, Finished, Output, StepFinished
+from buildyard.protocol import Answer, Finished, JobGrant, Output, Progress, StepFinished
+from buildyard.store import attempts
+from buildyard.store.transactions import Transaction
 from world import World, job
 
 
@@ -137,3 +143,62 @@ async def test_an_end_without_a_start_is_an_end(world: World) -> None:
     (only,) = (await world.jobs(view)).values()
     assert (only.job.state.result, only.job.state.cause) == (Result.ERROR, Cause.SOURCE)
     assert [step.state.phase for step in only.attempts[-1].steps] == [Phase.QUEUED] * 3
+
+
+def told_at(item: Progress, at: int) -> Progress:
+    return msgspec.structs.replace(item, at=at)
+
+
+async def test_times_are_those_the_worker_tells_even_if_all_comes_in_one_report(world: World) -> None:
+    hand = await world.hand()
+    view = await world.submit(job("only"))
+    grant = await hand.take()
+    leased = world.clock()
+    world.clock.advance(10)
+    await hand.report(
+        told_at(hand.started(grant), leased + 1),
+        told_at(hand.step_finished(grant, 0), leased + 2),
+        told_at(hand.step_started(grant, 1), leased + 3),
+        told_at(hand.step_finished(grant, 1), leased + 9),
+        told_at(hand.finished(grant), leased + 10),
+    )
+    attempt = await latest_attempt(world, grant)
+    steps = await world.engine.read(steps_of, SYSTEM, attempt.id)
+    assert [(step.started_at, step.finished_at) for step in steps] == [
+        (leased + 1, leased + 2),
+        (leased + 3, leased + 9),
+    ]
+    assert (attempt.started_at, attempt.finished_at) == (leased + 1, leased + 10)
+    assert (await world.build(view)).build.started_at == leased + 1
+
+
+async def test_times_that_cannot_be_are_bent_to_the_nearest_that_can(world: World) -> None:
+    hand = await world.hand()
+    await world.submit(job("only"))
+    grant = await hand.take()
+    leased = world.clock()
+    world.clock.advance(10)
+    heard = world.clock()
+    await hand.report(
+        told_at(hand.started(grant), 5),
+        told_at(hand.step_finished(grant, 0), heard + 10**12),
+        told_at(hand.step_started(grant, 1), leased + 1),
+        told_at(hand.step_finished(grant, 1), -1),
+        hand.finished(grant),
+    )
+    attempt = await latest_attempt(world, grant)
+    steps = await world.engine.read(steps_of, SYSTEM, attempt.id)
+    assert [(step.started_at, step.finished_at) for step in steps] == [(leased, heard), (heard, heard)]
+    assert (attempt.started_at, attempt.finished_at) == (leased, heard)
+
+
+async def latest_attempt(world: World, grant: JobGrant) -> Attempt:
+    return await world.engine.read(attempt_of, SYSTEM, AttemptId(grant.attempt))
+
+
+async def attempt_of(tx: Transaction, _actor: Actor, key: AttemptId) -> Attempt:
+    return await attempts.get(tx, key)
+
+
+async def steps_of(tx: Transaction, _actor: Actor, key: AttemptId) -> list[Step]:
+    return await attempts.steps_of(tx, key)

@@ -1,8 +1,9 @@
 """Around every request: its id, one log entry, its metrics, and a plain 500 for what nobody foresaw."""
 
+import itertools
 import re
+import secrets
 import time
-import uuid
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -14,6 +15,8 @@ log = structlog.get_logger()
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,100}")
 QUIET = frozenset({"/health", "/ready", "/live", "/metrics"})
+SLOW_S = 1.0
+"""A request answered later is always logged; routine ones (reads that went well, workers) else at `debug` only."""
 
 
 class Observer:
@@ -21,6 +24,8 @@ class Observer:
 
     def __init__(self, app: ASGIApp, registry: CollectorRegistry) -> None:
         self._app = app
+        self._name = secrets.token_hex(6).encode()
+        self._numbers = itertools.count(1)
         self._count = Counter(
             "buildyard_http_requests", "HTTP requests answered", ("api", "method", "status"), registry=registry
         )
@@ -38,7 +43,7 @@ class Observer:
             await self._app(scope, receive, send)
             return
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-        request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex.encode()
+        request_id = given if REQUEST_ID.fullmatch(given) else b"%b-%d" % (self._name, next(self._numbers))
         begun = time.monotonic()
         status = 0
         taken = 0.0
@@ -66,10 +71,9 @@ class Observer:
         method = scope["method"] if scope["method"] in ("GET", "POST", "PUT", "DELETE", "HEAD", "PATCH") else "other"
         self._count.labels(api, method, str(status)).inc()
         self._seconds.labels(api).observe(taken)
-        if path not in QUIET and api != "worker":
-            log.info("request", method=scope["method"], path=path, status=status, ms=round(taken * 1000, 1))
-        else:
-            log.debug("request", method=scope["method"], path=path, status=status, ms=round(taken * 1000, 1))
+        routine = api == "worker" or path in QUIET or (method in ("GET", "HEAD") and status < 400)
+        note = log.debug if routine and taken < SLOW_S else log.info
+        note("request", method=scope["method"], path=path, status=status, ms=round(taken * 1000, 1))
 
 
 def _api_of(path: str) -> str:

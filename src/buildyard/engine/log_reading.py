@@ -4,8 +4,8 @@ Setup and steps follow each other; a line `--- attempt 2 ---` stands before what
 position in the whole keeps its meaning, for ranges and for readers who come back.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from buildyard.domain.access import Actor, Permission, require
@@ -252,31 +252,16 @@ async def _follow_part(
 
 async def _chunks(engine: Engine, actor: Actor, uid: str, part: Part, start: int) -> AsyncGenerator[Chunk | None, None]:
     """A log's chunks until it is sealed, or until its step is over and all is read; None in long silences."""
-    feed = engine.logs.follow(part.log, start)
     position = start
-    coming: asyncio.Future[Chunk | None] | None = None
-    try:
-        while True:
-            coming = coming or asyncio.ensure_future(_next(feed))
-            await asyncio.wait({coming}, timeout=QUIET_SECONDS)
-            if not coming.done():
-                if await _is_over(engine, actor, uid, part) and position >= await size_of(engine, part.log):
-                    return
-                yield None
-                continue
-            chunk, coming = coming.result(), None
-            if chunk is None:
-                return
+    async with aclosing(engine.logs.follow(part.log, start, quiet_s=QUIET_SECONDS)) as feed:
+        async for chunk in feed:
             position += len(chunk.data)
-            yield chunk
-    finally:
-        if coming is not None:
-            coming.cancel()
-            await asyncio.wait({coming})
-
-
-async def _next(feed: AsyncIterator[Chunk]) -> Chunk | None:
-    return await anext(feed, None)
+            if chunk.data:
+                yield chunk
+            elif await _is_over(engine, actor, uid, part) and position >= await size_of(engine, part.log):
+                return
+            else:
+                yield None
 
 
 async def _is_over(engine: Engine, actor: Actor, uid: str, part: Part) -> bool:

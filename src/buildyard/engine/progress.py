@@ -17,12 +17,24 @@ from buildyard.engine.engine import Engine
 from buildyard.engine.leasing import fencing_digest
 from buildyard.engine.settling import advance, settle
 from buildyard.ports import Chunk, LogState
-from buildyard.protocol import Ack, Answer, Finished, Item, Output, Report, Reported, Started, StepFinished, StepStarted
+from buildyard.protocol import (
+    Ack,
+    Answer,
+    Finished,
+    Output,
+    Progress,
+    Report,
+    Reported,
+    Started,
+    StepFinished,
+    StepStarted,
+)
 from buildyard.store import attempts, builds, jobs, kept, pipelines
 from buildyard.store.transactions import Transaction
 
 DONE = Ack(answer=Answer.DONE)
 STALE = Ack(answer=Answer.STALE, detail="the attempt is no longer this worker's")
+HELD_UP = Ack(answer=Answer.RETRY, detail="an earlier item failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +71,11 @@ async def report(engine: Engine, actor: Actor, message: Report) -> Reported:
     standing = await engine.read(standings, actor, held)
     acks: list[Ack] = [DONE] * len(message.items)
     sealed: dict[int, LogState] = {}
-    broken: set[int] = set()
     by_attempt: dict[int, list[int]] = defaultdict(list)
     for i, item in enumerate(message.items):
         by_attempt[item.attempt].append(i)
     await asyncio.gather(
-        *(_store_output(engine, message, standing, indexes, acks, sealed, broken) for indexes in by_attempt.values())
+        *(_store_output(engine, message, standing, indexes, acks, sealed) for indexes in by_attempt.values())
     )
     progress = [
         (i, item)
@@ -86,47 +97,63 @@ async def _store_output(
     indexes: list[int],
     acks: list[Ack],
     sealed: dict[int, LogState],
-    broken: set[int],
 ) -> None:
-    """Do the log store's part of one attempt's items, in order; after a failure the rest must be sent again."""
+    """Do the log store's part of one attempt's items, in order; after a failure the rest must be sent again.
+
+    Logs of steps that have ended are sealed together, when all their output is in.
+    """
+    ended: list[tuple[int, StepFinished]] = []
+    broken = False
     for i in indexes:
         item = message.items[i]
         state = standing[AttemptId(item.attempt), item.token]
         if not state.holds:
             acks[i] = STALE
-        elif item.attempt in broken:
-            acks[i] = Ack(answer=Answer.RETRY, detail="an earlier item failed")
+        elif broken:
+            acks[i] = HELD_UP
         elif state.open and isinstance(item, Output | StepFinished):
-            if item.log not in state.logs:
-                acks[i] = Ack(answer=Answer.REFUSED, detail=f"log {item.log} is not this attempt's")
-            else:
-                acks[i] = await _store(engine, item, sealed)
-            if acks[i].answer is Answer.RETRY:
-                broken.add(item.attempt)
+            acks[i] = await _take_in(engine, item, state)
+            broken = acks[i].answer is Answer.RETRY
+            if isinstance(item, StepFinished) and acks[i] is DONE:
+                ended.append((i, item))
+    seals = await asyncio.gather(*(_seal_log(engine, LogId(item.log)) for _, item in ended))
+    for (i, item), outcome in zip(ended, seals, strict=True):
+        if isinstance(outcome, Ack):
+            _hold_up(acks, [index for index in indexes if index > i])
+            acks[i] = outcome
+            return
+        sealed[item.log] = outcome
 
 
-async def _store(engine: Engine, item: Output | StepFinished, sealed: dict[int, LogState]) -> Ack:
+def _hold_up(acks: list[Ack], indexes: list[int]) -> None:
+    for i in indexes:
+        if acks[i].answer is Answer.DONE:
+            acks[i] = HELD_UP
+
+
+async def _take_in(engine: Engine, item: Output | StepFinished, state: Standing) -> Ack:
+    """Append output; of a step's end, see that all its output has come."""
+    if item.log not in state.logs:
+        return Ack(answer=Answer.REFUSED, detail=f"log {item.log} is not this attempt's")
     log = LogId(item.log)
     try:
-        match item:
-            case Output(offset=offset, chunks=chunks):
-                state = await engine.logs.append(
-                    log, offset, [Chunk(one.stream, Moment(one.at), one.data) for one in chunks]
-                )
-                return Ack(answer=Answer.DONE, size=state.size)
-            case StepFinished(log_size=log_size):
-                if log_size:
-                    state = await engine.logs.state(log)
-                    if state.size < log_size:
-                        return Ack(answer=Answer.RETRY, detail=f"{state.size} bytes have come", size=state.size)
-                sealed[log] = await engine.logs.seal(log)
-                return DONE
+        if isinstance(item, Output):
+            chunks = [Chunk(one.stream, Moment(one.at), one.data) for one in item.chunks]
+            return Ack(answer=Answer.DONE, size=(await engine.logs.append(log, item.offset, chunks)).size)
+        size = (await engine.logs.state(log)).size if item.log_size else 0
+        return DONE if size >= item.log_size else Ack(answer=Answer.RETRY, detail=f"{size} bytes have come", size=size)
     except Conflict as exc:
         size = (await engine.logs.state(log)).size if await _is_begun(engine, log) else 0
         return Ack(answer=Answer.RETRY, detail=str(exc), size=size)
-    except NotFound as exc:
-        return Ack(answer=Answer.RETRY, detail=str(exc), size=0)
-    except Unavailable as exc:
+    except (NotFound, Unavailable) as exc:
+        return Ack(answer=Answer.RETRY, detail=str(exc))
+
+
+async def _seal_log(engine: Engine, log: LogId) -> LogState | Ack:
+    """Seal a log, or say why it must be tried again."""
+    try:
+        return await engine.logs.seal(log)
+    except (NotFound, Conflict, Unavailable) as exc:
         return Ack(answer=Answer.RETRY, detail=str(exc))
 
 
@@ -139,14 +166,14 @@ async def _is_begun(engine: Engine, log: LogId) -> bool:
 
 
 async def record_progress(
-    tx: Transaction, actor: Actor, items: Sequence[Item], sealed: dict[int, LogState]
+    tx: Transaction, actor: Actor, items: Sequence[Progress], sealed: dict[int, LogState]
 ) -> dict[int, Ack]:
     """Record starts and ends of steps and attempts; gives those attempts whose items were not taken, and why.
 
     Rows are locked in the order builds, jobs, attempts, each by id.
     """
     require_worker(actor)
-    grouped: dict[AttemptId, list[Item]] = defaultdict(list)
+    grouped: dict[AttemptId, list[Progress]] = defaultdict(list)
     for item in items:
         grouped[AttemptId(item.attempt)].append(item)
     places = sorted(await attempts.places(tx, grouped), key=lambda place: (place.build, place.job, place.attempt))
@@ -169,7 +196,7 @@ async def record_progress(
 
 async def _seal(
     tx: Transaction,
-    taken: Sequence[tuple[attempts.Place, list[Item]]],
+    taken: Sequence[tuple[attempts.Place, list[Progress]]],
     locked: Mapping[BuildId, Build],
     sealed: Mapping[int, LogState],
 ) -> None:
@@ -192,12 +219,17 @@ def _change(steps: dict[StepId, Step], key: int, move: Callable[[Step], Step]) -
         steps[step.id] = move(step)
 
 
+def _between(earliest: Moment, said: int, now: Moment) -> Moment:
+    """When something was, as far as that can be: not before what came before it, not after now."""
+    return Moment(max(earliest, min(said or now, now)))
+
+
 def _end_step(item: StepFinished, step: Step, *, at: Moment) -> Step:
     state = transitions.finished(item.result, item.cause, item.detail)
     return transitions.finish_step(transitions.start_step(step, at=at), state, at=at, exit_status=item.exit_status)
 
 
-def _contradiction(items: list[Item]) -> str:
+def _contradiction(items: list[Progress]) -> str:
     """What cannot be true of ends as reported, or nothing."""
     for item in items:
         if isinstance(item, StepFinished | Finished):
@@ -216,7 +248,7 @@ class _Recording:
         self.build = build
         self.job = job
 
-    async def record(self, attempt: Attempt, steps: dict[StepId, Step], items: list[Item]) -> Ack | None:
+    async def record(self, attempt: Attempt, steps: dict[StepId, Step], items: list[Progress]) -> Ack | None:
         """Take the items, or say why not; `build` is then as it was moved."""
         tx = self.tx
         if attempt.state.lost or any(attempt.token_hash != fencing_digest(one) for one in {i.token for i in items}):
@@ -244,15 +276,18 @@ class _Recording:
         if end is not None:
             self.build = await self._finish(self.job, attempt, end)
         elif attempt.state.phase is Phase.RUNNING and self.job.state.phase is not Phase.RUNNING:
-            started = transitions.start_job(self.job, at=self.tx.now)
+            started = transitions.start_job(self.job, at=attempt.started_at or self.tx.now)
             self.build = await settle(self.tx, self.build, self.job, started)
 
-    def _move(self, attempt: Attempt, steps: dict[StepId, Step], items: list[Item]) -> tuple[Attempt, Finished | None]:
+    def _move(
+        self, attempt: Attempt, steps: dict[StepId, Step], items: list[Progress]
+    ) -> tuple[Attempt, Finished | None]:
         """Move the attempt and its steps as the items say, in memory; what follows its end is a repetition."""
-        at, end = self.tx.now, None
+        at, end = attempt.started_at or attempt.leased_at, None
         for item in items:
             if end is not None:
                 break
+            at = _between(at, item.at, self.tx.now)
             match item:
                 case Started():
                     attempt = transitions.receive_attempt(attempt, at=at)
@@ -260,15 +295,13 @@ class _Recording:
                     steps[first.id] = transitions.start_step(first, at=at)
                 case StepStarted(step=key):
                     attempt = transitions.start_attempt(attempt, at=at)
-                    _change(steps, key, lambda step: transitions.start_step(step, at=at))
+                    _change(steps, key, partial(transitions.start_step, at=at))
                 case StepFinished(step=key):
                     _change(steps, key, partial(_end_step, item, at=at))
                 case Finished():
                     end = item
                     state = transitions.finished(item.result, item.cause, item.detail)
                     attempt = transitions.finish_attempt(attempt, state, at=at)
-                case Output():
-                    pass
         if end is not None:
             for step in [step for step in steps.values() if step.state.phase is Phase.RUNNING]:
                 steps[step.id] = transitions.finish_step(step, attempt.state, at=at)
@@ -297,7 +330,7 @@ class _Recording:
             else transitions.after_attempt(started, state, spec.retry, at=tx.now)
         )
         if self.build.started_at is None and started.started_at is not None:
-            running = transitions.start_job(job, at=tx.now) if job.state.phase is Phase.LEASED else job
+            running = transitions.start_job(job, at=started.started_at) if job.state.phase is Phase.LEASED else job
             self.build = await advance(tx, self.build, running)
         return await settle(tx, self.build, job, after)
 

@@ -12,7 +12,7 @@ from buildyard.engine import progress, runners
 from buildyard.engine.engine import Engine, system_clock
 from buildyard.engine.runners import Hold
 from buildyard.ports import Chunk, LogState
-from buildyard.protocol import Finished, Item, OutputFile, SavedCache
+from buildyard.protocol import Finished, OutputFile, Progress, SavedCache
 from buildyard.store import attempts, audit, builds, jobs, projects
 from buildyard.store.transactions import Transaction
 
@@ -155,7 +155,7 @@ def _current_command(hold: Hold, report: Completion) -> int:
     return 1 if current == 0 and report.end.cause not in _BEFORE_COMMANDS else current
 
 
-def _items(hold: Hold, report: Completion, current: int, stored: _Kept) -> list[Item]:
+def _items(hold: Hold, report: Completion, current: int, stored: _Kept) -> list[Progress]:
     """What the report comes to in the worker protocol's words."""
     assert report.end.result is not None
     items = runners.begin_command(hold, current)
@@ -186,7 +186,7 @@ async def record_end(
     tx: Transaction,
     actor: Actor,
     hold: Hold,
-    items: list[Item],
+    items: list[Progress],
     sealed: dict[int, LogState],
     named_outputs: tuple[str, ...],
 ) -> None:

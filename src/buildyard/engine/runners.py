@@ -22,7 +22,7 @@ from buildyard.engine.engine import Engine, system_clock
 from buildyard.engine.settling import locked_build
 from buildyard.engine.usage import compute_usage
 from buildyard.ports import Chunk, LogState
-from buildyard.protocol import Ack, Answer, Item, JobGrant, PinRevision, Started, StepFinished, StepStarted
+from buildyard.protocol import Ack, Answer, JobGrant, PinRevision, Progress, Started, StepFinished, StepStarted
 from buildyard.store import attempts, audit, builds, jobs, kept, pipelines, projects, workers
 from buildyard.store.attempts import GrantFacts
 from buildyard.store.transactions import Transaction
@@ -226,12 +226,12 @@ async def pin_commit(engine: Engine, actor: Actor, uid: str, token: str, commit:
     return (await engine.run(revisions.pin_revision, SYSTEM, found)).commit
 
 
-def begin_command(hold: Hold, number: int) -> list[Item]:
+def begin_command(hold: Hold, number: int) -> list[Progress]:
     """What to record when a command begins: the ends of those before it, then its start."""
     if number == 0:
         return [Started(attempt=hold.attempt.id, token=hold.token)]
     earlier = [step for step in hold.steps[:number] if step.state.phase is not Phase.FINISHED]
-    items: list[Item] = [end_command(hold, step, finished(Result.SUCCESS)) for step in earlier]
+    items: list[Progress] = [end_command(hold, step, finished(Result.SUCCESS)) for step in earlier]
     return [*items, StepStarted(attempt=hold.attempt.id, token=hold.token, step=hold.steps[number].id)]
 
 
@@ -251,7 +251,7 @@ def end_command(hold: Hold, step: Step, end: State, *, exit_status: int | None =
     )
 
 
-async def record(engine: Engine, hold: Hold, items: list[Item]) -> None:
+async def record(engine: Engine, hold: Hold, items: list[Progress]) -> None:
     """Seal the logs of commands that ended and write the moves; raises Stale if the attempt ended meanwhile."""
     refused = await engine.run(progress.record_progress, SYSTEM, items, await seal_logs(engine, items))
     check_taken(refused.get(hold.attempt.id))
@@ -263,7 +263,7 @@ def check_taken(refusal: Ack | None) -> None:
         raise (Stale if refusal.answer is Answer.STALE else Invalid)(refusal.detail)
 
 
-async def seal_logs(engine: Engine, items: list[Item]) -> dict[int, LogState]:
+async def seal_logs(engine: Engine, items: list[Progress]) -> dict[int, LogState]:
     """Seal the log of each command that ended."""
     return {item.log: await engine.logs.seal(LogId(item.log)) for item in items if isinstance(item, StepFinished)}
 

@@ -25,7 +25,7 @@ async def settle(tx: Transaction, build: Build, before: Job, after: Job) -> Buil
 async def advance(tx: Transaction, build: Build, job: Job) -> Build:
     """Let a build follow its most advanced job, and remember its first."""
     moved = transitions.note_first_job(build, job)
-    moved = transitions.advance_build(moved, job.state.phase, at=tx.now)
+    moved = transitions.advance_build(moved, job.state.phase, at=job.started_at or tx.now)
     return build if moved is build else await builds.save(tx, build, moved)
 
 

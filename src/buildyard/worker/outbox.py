@@ -1,7 +1,7 @@
 """Sends what attempts have to tell: one call at a time, with items of all attempts, until the server has taken them.
 
-A call leaves at once when nothing was sent lately; while one is under way, what comes in gathers for the next.
-So an idle worker tells within a round trip, and a busy one needs few calls.
+An attempt's end leaves at once when nothing was sent lately, other news a moment later; while a call is under way, what
+comes in gathers for the next. So an idle worker tells within a round trip, and a busy one needs few calls.
 """
 
 import asyncio
@@ -27,6 +27,9 @@ GAP_S = 0.004
 
 OUTPUT_GAP_S = 0.05
 """The same if there is nothing but more output to tell."""
+
+GATHER_S = 0.008
+"""News that is not urgent waits so long for more, so that a short attempt is told of in one call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +69,7 @@ class Outbox:
             self._emptied.set()
 
     def wake(self, urgent: bool) -> None:
-        """There is something to tell; `urgent` if it should not wait for more output."""
+        """There is something to tell; `urgent` if it should not wait for more."""
         self._emptied.clear()
         self._news.set()
         if urgent:
@@ -99,10 +102,9 @@ class Outbox:
     async def _pace(self) -> None:
         """Wait for something to tell, and for the next call's turn."""
         await self._news.wait()
-        wait = self._sent_at + OUTPUT_GAP_S - time.monotonic()
-        if wait > 0 and not self._urgent.is_set():
+        if not self._urgent.is_set():
             with suppress(TimeoutError):
-                async with asyncio.timeout(wait):
+                async with asyncio.timeout(max(GATHER_S, self._sent_at + self._gap_s() - time.monotonic())):
                     await self._urgent.wait()
         await asyncio.sleep(max(0.0, self._sent_at + GAP_S - time.monotonic()))
         self._sent_at = time.monotonic()
@@ -139,7 +141,7 @@ class Outbox:
         self._items = ITEMS
         complete = self._settle(batch, reported.acks)
         if not self.is_empty:
-            self.wake(not complete or self._has_more_than_output())
+            self.wake(not complete or any(reel.has_end for reel in self._reels.values()))
         else:
             self._emptied.set()
         return complete
@@ -175,6 +177,9 @@ class Outbox:
                 log.error("report_refused", attempt=reel.attempt, kind=type(item).__name__, detail=ack.detail)
                 reel.told()
                 self._listener.refused(reel.attempt, item, ack.detail)
+
+    def _gap_s(self) -> float:
+        return GAP_S if self._has_more_than_output() else OUTPUT_GAP_S
 
     def _has_more_than_output(self) -> bool:
         return any(reel.is_urgent for reel in self._reels.values())

@@ -15,7 +15,7 @@ import msgspec
 
 from buildyard.domain.ids import Moment
 from buildyard.domain.states import Stream
-from buildyard.protocol import Item, Output, OutputChunk
+from buildyard.protocol import Finished, Item, Output, OutputChunk, Progress
 from buildyard.worker.clock import Clock
 
 MEMORY = 4 * 1024 * 1024
@@ -66,12 +66,16 @@ class _Spilled:
 
 
 class Reel:
-    """The untold of one attempt. `woken(urgent)` is called when there is more to tell; `failed` if the disk fails."""
+    """The untold of one attempt. `woken(urgent)` is called when there is more to tell; `failed` if the disk fails.
+
+    `has_end`: the attempt's end is among it.
+    """
 
     def __init__(self, attempt: int, token: str, scratch: Path, clock: Clock, woken: Callable[[bool], None]) -> None:
         self.attempt = attempt
         self.token = token
         self.failed: Callable[[str], None] | None = None
+        self.has_end = False
         self._scratch = scratch
         self._clock = clock
         self._woken = woken
@@ -104,22 +108,22 @@ class Reel:
         """How many bytes were written to a log so far."""
         return self._sizes.get(log, 0)
 
-    def add(self, item: Item) -> None:
-        """Tell `item` after all that was added before; its token is filled in when it is sent."""
+    def add(self, item: Progress) -> None:
+        """Tell `item`, as of now, after all that was added before; its token is filled in when it is sent."""
         if not self._closed:
             self._end_tail()
-            self._entries.append(item)
-            self._woken(True)
+            self._entries.append(msgspec.structs.replace(item, at=self._clock.now()))
+            self.has_end = isinstance(item, Finished)
+            self._woken(self.has_end)
 
     def write(self, log: int, stream: Stream, data: bytes) -> None:
         """Tell output. Never blocks for longer than a write to the page cache takes. After `failed` it is lost."""
         if self._closed or self._lost or not data:
             return
-        offset = self.size_of(log)
         at = self._clock.now()
         for start in range(0, len(data), PIECE):
             self._grow(log, stream, at, data[start : start + PIECE])
-        self._woken(offset == 0)
+        self._woken(False)
 
     def head(self, items: int, size: int) -> list[Item]:
         """The first items to be told: at most `items`, and no more once `size` bytes of output are reached."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from weakref import WeakValueDictionary
@@ -16,7 +16,8 @@ from buildyard.adapters.logs.live import BlockCache, Live
 from buildyard.adapters.logs.sealed import Sealed
 from buildyard.adapters.logs.spares import Spares
 from buildyard.domain.errors import Conflict, NotFound
-from buildyard.domain.ids import LogId
+from buildyard.domain.ids import LogId, Moment
+from buildyard.domain.states import Stream
 from buildyard.ports import Chunk, Line, LogState
 
 T = TypeVar("T")
@@ -25,6 +26,7 @@ _INLINE = 64 * 1024
 _GROWING = 128
 _SHELVED = 16 * 1024 * 1024
 _LEAST_WEIGHT = 64 * 1024
+_NOTHING = Chunk(Stream.HEADER, Moment(0), b"")
 BLOCKS = 16 * 1024 * 1024
 """Bytes of blocks that a store keeps in memory, for all its readers."""
 
@@ -108,7 +110,7 @@ class ChunkedLogs:
         with disk_errors(log):
             return await read_lines(await self._get(log), first, count)
 
-    async def follow(self, log: LogId, start: int = 0) -> AsyncIterator[Chunk]:
+    async def follow(self, log: LogId, start: int = 0, *, quiet_s: float | None = None) -> AsyncGenerator[Chunk, None]:
         """See LogStore. Ends also when the store is closed; raises NotFound when the log is removed."""
         position = max(0, start)
         with self._feeds.join(log) as feed:
@@ -132,8 +134,8 @@ class ChunkedLogs:
                     await asyncio.sleep(0)
                 elif state and state.sealed:
                     return
-                else:
-                    await changed.wait()
+                elif not await _within(quiet_s, changed):
+                    yield _NOTHING
 
     async def remove(self, log: LogId) -> None:
         """See LogStore. Followers of the log get NotFound."""
@@ -267,3 +269,12 @@ class ChunkedLogs:
                 os.unlink(f"{self._path(log)}.{suffix}")
             except FileNotFoundError:
                 continue
+
+
+async def _within(seconds: float | None, event: asyncio.Event) -> bool:
+    """Wait for an event; whether it came in time."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False

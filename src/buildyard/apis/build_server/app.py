@@ -40,7 +40,16 @@ PATHS = (
 def _handlers(api: Api) -> dict[str, dict[str, Handler]]:
     projects, builds, steps = ProjectRoutes(api), BuildRoutes(api), StepRoutes(api)
     images, audit, runner, docs = ImageRoutes(api), AuditRoutes(api), RunnerRoutes(api), DocsRoutes(api)
-    return {
+    return {  # in the order in which they are tried: first what pollers ask for
+        "/api/builds/{id}": {"GET": builds.get},
+        "/api/builds": {"GET": builds.list_all},
+        "/api/builds/{id}/steps": {"GET": builds.list_steps},
+        "/api/builds/{id}/artifacts": {"GET": builds.list_artifacts},
+        "/api/builds/{id}/cancel": {"POST": builds.cancel},
+        "/api/builds/{id}/retry": {"POST": builds.retry},
+        "/api/steps/{id}": {"GET": steps.get},
+        "/api/steps/{id}/logs": {"GET": steps.get_log},
+        "/api/artifacts/{id}": {"GET": builds.get_artifact},
         "/api/projects": {"GET": projects.list_projects, "POST": projects.create_project},
         "/api/projects/{id}/workflows": {"GET": projects.list_workflows, "POST": projects.create_workflow},
         "/api/projects/{id}/workflows/{workflowId}": {"GET": projects.get_workflow},
@@ -57,15 +66,6 @@ def _handlers(api: Api) -> dict[str, dict[str, Handler]]:
         "/api/runner/{stepId}/source": {"GET": runner.get_source},
         "/api/runner/{stepId}/caches": {"GET": runner.get_cache, "PUT": runner.put_cache},
         "/api/audit-logs": {"GET": audit.list_entries},
-        "/api/builds": {"GET": builds.list_all},
-        "/api/builds/{id}": {"GET": builds.get},
-        "/api/builds/{id}/steps": {"GET": builds.list_steps},
-        "/api/builds/{id}/artifacts": {"GET": builds.list_artifacts},
-        "/api/builds/{id}/cancel": {"POST": builds.cancel},
-        "/api/builds/{id}/retry": {"POST": builds.retry},
-        "/api/steps/{id}": {"GET": steps.get},
-        "/api/steps/{id}/logs": {"GET": steps.get_log},
-        "/api/artifacts/{id}": {"GET": builds.get_artifact},
         "/api/openapi.json": {"GET": docs.document},
         "/docs/openapi.json": {"GET": docs.document},
         "/docs": {"GET": docs.page},
