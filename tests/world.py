@@ -156,6 +156,12 @@ class Hand:
         held = [Held(attempt=grant.attempt, token=grant.token) for grant in self.held.values()]
         return await claiming.heartbeat(self.world.engine, WORKER, Heartbeat(session=self.session, held=held))
 
+    async def leave(self) -> None:
+        """Say that the process ends."""
+        await claiming.claim(
+            self.world.engine, WORKER, Claim(session=self.session, free=0, have=list(self.held), leaving=True)
+        )
+
     async def report(self, *items: Item) -> list[Ack]:
         """Send items and give their answers."""
         return (await progress.report(self.world.engine, WORKER, Report(session=self.session, items=list(items)))).acks

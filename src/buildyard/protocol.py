@@ -23,7 +23,10 @@ from buildyard.domain.specs import FolderSource, GitSource, JobSpec
 from buildyard.domain.states import Cause, Result, Stream
 
 VERSION = 1
-"""Raised when an older peer could misunderstand; a server serves this version and the one before."""
+"""Raised when an older peer could misunderstand. Servers are upgraded before workers."""
+
+SERVED = (VERSION - 1, VERSION)
+"""The versions that a server serves."""
 
 LEASE_SECONDS = 30
 HEARTBEAT_SECONDS = 5
@@ -78,7 +81,7 @@ class Claim(Message, frozen=True, kw_only=True):
     """Ask for up to `free` jobs, waiting up to `wait_s` seconds.
 
     `have` are all attempts received so far and not yet reported finished; `cancelling` those of
-    them whose cancel wish has arrived, so that it does not end the wait again.
+    them whose cancel wish has arrived, so that it does not end the wait again. A worker that ends is `leaving`.
     """
 
     session: str
@@ -86,6 +89,7 @@ class Claim(Message, frozen=True, kw_only=True):
     have: list[int]
     cancelling: list[int] = []
     wait_s: float = 30.0
+    leaving: bool = False
 
 
 class StepGrant(Message, frozen=True, kw_only=True):
@@ -134,12 +138,16 @@ class JobGrant(Message, frozen=True, kw_only=True):
 
 
 class Claimed(Message, frozen=True, kw_only=True):
-    """Jobs to run; attempts whose cancel is wished; attempts that are no longer the worker's."""
+    """Jobs to run; attempts whose cancel is wished; attempts that are no longer the worker's.
+
+    A `paused` worker gets no jobs. A `draining` one neither: it leaves when it has none.
+    """
 
     jobs: list[JobGrant] = []
     cancel: list[int] = []
     drop: list[int] = []
     paused: bool = False
+    draining: bool = False
 
 
 class Heartbeat(Message, frozen=True, kw_only=True):
@@ -150,11 +158,13 @@ class Heartbeat(Message, frozen=True, kw_only=True):
 
 
 class Beat(Message, frozen=True, kw_only=True):
-    """See Claimed."""
+    """See Claimed. `now` is the server's clock (microseconds), 0 from servers that do not tell it."""
 
     cancel: list[int] = []
     drop: list[int] = []
     paused: bool = False
+    draining: bool = False
+    now: int = 0
 
 
 class Started(Message, frozen=True, kw_only=True, tag="started"):

@@ -41,6 +41,7 @@ from buildyard.engine import (
     sign_in,
     uploads,
     watching,
+    workers,
     workflows,
 )
 from buildyard.engine.builds import Submission
@@ -212,7 +213,8 @@ LETS_IN: dict[Callable[..., Any], tuple[set[str], Call]] = {
         lambda tx, who, _at: leasing.greet_worker(tx, who, _hello(), address="", lease=30.0),
     ),
     leasing.has_work: (WORKERS, lambda tx, who, at: leasing.has_work(tx, who, at.hand.session, 1, [])),
-    leasing.cancel_wishes: (WORKERS, lambda tx, who, at: leasing.cancel_wishes(tx, who, at.hand.session)),
+    leasing.wishes: (WORKERS, lambda tx, who, at: leasing.wishes(tx, who, at.hand.session)),
+    leasing.leave: (WORKERS, lambda tx, who, at: leasing.leave(tx, who, at.hand.session)),
     leasing.claim_jobs: (
         WORKERS,
         lambda tx, who, at: leasing.claim_jobs(tx, who, at.hand.session, 1, [], usage=NO_USAGE, lease=30.0),
@@ -272,6 +274,14 @@ LETS_IN: dict[Callable[..., Any], tuple[set[str], Call]] = {
         {"owner", "token to read"},  # the same user
         lambda tx, who, at: uploads.use_upload(tx, who, at.upload),
     ),
+    workers.list_workers: ({*SIGNED_IN, "token to read"}, lambda tx, who, _at: workers.list_workers(tx, who)),
+    workers.pause_worker: (SERVER, lambda tx, who, at: workers.pause_worker(tx, who, at.hand.name, reason="")),
+    workers.resume_worker: (SERVER, lambda tx, who, at: workers.resume_worker(tx, who, at.hand.name)),
+    workers.drain_worker: (SERVER, lambda tx, who, at: workers.drain_worker(tx, who, at.hand.name, reason="")),
+    workers.forget_worker: (
+        SERVER,
+        lambda tx, who, at: workers.forget_worker(tx, who, at.hand.name, force=True, reason=""),
+    ),
     watching.require_log: (
         READERS,
         lambda tx, who, at: watching.require_log(tx, who, LogId(at.grant.steps[0].log)),
@@ -329,6 +339,9 @@ CARRY_OUT = {
     runners.claim_step: lambda who, at: runners.claim_step(at.world.engine, who, at.waiting),
     runners.pin_commit: lambda who, at: runners.pin_commit(
         at.world.engine, who, at.grant.job_uid, at.grant.token, "a" * 40
+    ),
+    workers.remove_worker: lambda who, at: workers.remove_worker(
+        at.world.engine, who, at.hand.name, force=True, reason=""
     ),
     sign_in.make_user: lambda who, at: sign_in.make_user(
         at.world.engine, sign_in.PasswordGate(), who, "new", "a password"

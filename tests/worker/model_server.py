@@ -16,6 +16,7 @@ import msgspec
 from buildyard.domain.specs import JobSpec, StepSpec
 from buildyard.domain.states import Result, Stream
 from buildyard.protocol import (
+    VERSION,
     Ack,
     Answer,
     Beat,
@@ -144,7 +145,7 @@ class ModelServer:
         self.lease_s = lease_s
         self.heartbeat_s = heartbeat_s
         self.token = token
-        self.protocol = 1
+        self.protocol = VERSION
         self.attempts: dict[int, Attempt] = {}
         self.sessions: set[str] = set()
         self.hellos: list[Hello] = []
@@ -161,6 +162,9 @@ class ModelServer:
         self.refuse_blobs: tuple[int, str] | None = None
         self.new_tokens = False
         self.clock_offset = 0
+        self.paused = False
+        self.draining = False
+        self.left: list[str] = []
         self._changed = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -223,6 +227,11 @@ class ModelServer:
         self._tell_change()
         return self.attempts[number]
 
+    def direct(self, *, paused: bool = False, draining: bool = False) -> None:
+        """Wish the worker to pause, to drain, or neither."""
+        self.paused, self.draining = paused, draining
+        self._tell_change()
+
     def cancel(self, attempt: Attempt) -> None:
         """Wish a cancel."""
         attempt.cancel = True
@@ -271,7 +280,7 @@ class ModelServer:
         self.sessions.add(hello.session)
         drop = [held.attempt for held in hello.held if self.attempts[held.attempt].session != hello.session]
         return Welcome(
-            protocol=1,
+            protocol=VERSION,
             worker=1,
             version="test",
             now=self.now(),
@@ -282,6 +291,12 @@ class ModelServer:
 
     async def _claim(self, claim: Claim) -> Claimed:
         self._check_session(claim.session)
+        if claim.leaving:
+            self.left.append(claim.session)
+            self._tell_change()
+            return Claimed()
+        if self.protocol != VERSION:
+            raise Refused(426, f"this server speaks protocol {self.protocol}")
         self.claims.append(claim)
         number = len(self.claims)
         self._tell_change()
@@ -291,7 +306,7 @@ class ModelServer:
                 raise Refused(409, "a later claim or another process took this one's place")
             claimed = self._find_jobs(claim)
             left = deadline - time.monotonic()
-            if claimed.jobs or claimed.cancel or claimed.drop or left <= 0:
+            if claimed.jobs or claimed.cancel or claimed.drop or left <= 0 or (self.draining and claim.free):
                 return self.claimed(claimed)
             self._changed.clear()
             with contextlib.suppress(TimeoutError):
@@ -303,7 +318,7 @@ class ModelServer:
         for number, attempt in self.attempts.items():
             if attempt.ends or attempt.session not in ("", claim.session):
                 continue
-            if not attempt.session and len(jobs) < claim.free:
+            if not attempt.session and len(jobs) < claim.free and not (self.paused or self.draining):
                 attempt.session, attempt.token = claim.session, f"token-{number}"
                 jobs.append(attempt)
             elif attempt.session and number not in claim.have:
@@ -312,7 +327,8 @@ class ModelServer:
             if attempt.cancel and attempt.session and number not in claim.cancelling:
                 cancel.append(number)
         granted = [msgspec.structs.replace(attempt.grant, token=attempt.token) for attempt in jobs]
-        return Claimed(jobs=granted, cancel=cancel, drop=[number for number in claim.have if number in self.dropped])
+        drop = [number for number in claim.have if number in self.dropped]
+        return Claimed(jobs=granted, cancel=cancel, drop=drop, paused=self.paused, draining=self.draining)
 
     def _heartbeat(self, heartbeat: Heartbeat) -> Beat:
         self._check_session(heartbeat.session)
@@ -324,7 +340,7 @@ class ModelServer:
                 drop.append(held.attempt)
             elif attempt.cancel and not attempt.ends:
                 cancel.append(held.attempt)
-        return Beat(cancel=cancel, drop=drop)
+        return Beat(cancel=cancel, drop=drop, paused=self.paused, draining=self.draining, now=self.now())
 
     def _report(self, report: Report) -> Reported:
         self._check_session(report.session)

@@ -13,7 +13,7 @@ import pytest
 from buildyard.domain.errors import Conflict
 from buildyard.domain.states import Cause, Result
 from buildyard.worker.folder import hold, holder
-from buildyard.worker.main import FOLDER_IN_USE, REFUSED, STOPPED, UNAUTHENTICATED
+from buildyard.worker.main import FOLDER_IN_USE, STOPPED, UNAUTHENTICATED
 from worker.model_server import GENEROUS_S, Attempt, ModelServer
 from worker.test_steps import job
 
@@ -98,16 +98,6 @@ async def test_a_token_that_is_not_accepted_ends_the_worker(server: ModelServer,
         assert await exit_status(process) == UNAUTHENTICATED
         assert process.stdout is not None
         assert "does not accept this worker's token: unknown token" in (await process.stdout.read()).decode()
-
-
-async def test_a_protocol_version_that_is_refused_ends_the_worker(
-    server: ModelServer, socket: Path, tmp_path: Path
-) -> None:
-    server.protocol = 9
-    async with worker_process(socket, tmp_path / "state") as process:
-        assert await exit_status(process) == REFUSED
-        assert process.stdout is not None
-        assert "this server speaks protocol 9" in (await process.stdout.read()).decode()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

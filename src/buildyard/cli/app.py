@@ -7,6 +7,7 @@ import typer
 
 from buildyard.cli import spare_rich
 from buildyard.cli.exits import ExitCode, carry_out
+from buildyard.cli.workers import worker_app
 
 app = typer.Typer(
     name="buildyard",
@@ -20,6 +21,7 @@ token_app = typer.Typer(help="Tokens for programs.", no_args_is_help=True)
 user_app = typer.Typer(help="Who may sign in.", no_args_is_help=True)
 app.add_typer(token_app, name="token")
 app.add_typer(user_app, name="user")
+app.add_typer(worker_app, name="worker")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 BuildArgument = Annotated[str, typer.Argument(metavar="BUILD", help="The build's id or uid.")]
@@ -70,45 +72,6 @@ def serve(
     from buildyard.cli.serve import serve_command
 
     _end(serve_command(run, tuple(matrix or ())))
-
-
-@app.command()
-def worker(
-    server: Annotated[
-        str, typer.Option("--server", metavar="URL", help="http://…, https://… or unix:///path/to/socket.")
-    ],
-    token: Annotated[str, typer.Option("--token", help="A token with the scope `runner`; else BUILDYARD_TOKEN.")] = "",
-    token_file: Annotated[Path | None, typer.Option("--token-file", help="Read the token from this file.")] = None,
-    folder: Annotated[
-        Path | None, typer.Option("--folder", help="Where the worker keeps its state; default: DATA/worker.")
-    ] = None,
-    slots: Annotated[
-        int | None, typer.Option("--slots", min=1, help="Jobs at the same time; else BUILDYARD_WORKERS.")
-    ] = None,
-    name: Annotated[str, typer.Option("--name", help="The worker's name; else BUILDYARD_WORKER_NAME.")] = "",
-    labels: Annotated[list[str] | None, typer.Option("--label", help="What jobs may ask for; may be repeated.")] = None,
-    drain_seconds: Annotated[
-        float | None,
-        typer.Option(
-            "--drain-seconds", min=0, help="After SIGTERM, let jobs go on for so long; default: to their end."
-        ),
-    ] = None,
-) -> None:
-    """Work for a server: claim jobs, run them, report. SIGTERM lets running jobs end, a second one kills them."""
-    spare_rich()
-    from buildyard.cli.worker import WorkerOptions, worker_command
-
-    wanted = WorkerOptions(
-        server=server,
-        token=token,
-        token_file=token_file,
-        folder=folder,
-        slots=slots,
-        name=name,
-        labels=tuple(labels or ()),
-        drain_seconds=drain_seconds,
-    )
-    _end(worker_command(wanted))
 
 
 @app.command()

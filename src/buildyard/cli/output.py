@@ -22,8 +22,12 @@ STYLE = {
     "cancelled": "yellow",
     "dependency_failed": "dim red",
     "lost": "yellow",
+    "idle": "green",
+    "busy": "bold cyan",
+    "paused": "yellow",
+    "draining": "yellow",
 }
-"""Colours of phases and results; what is not here went wrong."""
+"""Colours of phases, results and workers; what is not here went wrong."""
 
 SYMBOL = {
     "waiting": "·",

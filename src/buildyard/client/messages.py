@@ -205,6 +205,52 @@ class Tokens(Message, frozen=True, kw_only=True):
     tokens: list[Token]
 
 
+class Worker(Message, frozen=True, kw_only=True):
+    """A process that runs jobs: `busy` of its `slots` are taken. `host` and `address` are told to administrators.
+
+    `project` is the only one whose jobs it may have, as its token says; empty: those of all.
+    """
+
+    id: int
+    name: str
+    connected: bool
+    paused: bool = False
+    draining: bool = False
+    reason: str = ""
+    slots: int = 0
+    busy: int = 0
+    labels: list[str] = []
+    executors: list[str] = []
+    system: str = ""
+    project: str = ""
+    version: str = ""
+    protocol: int = 0
+    host: str = ""
+    address: str = ""
+    created_at: str
+    seen_at: str
+
+
+class Workers(Message, frozen=True, kw_only=True):
+    """All workers but removed ones."""
+
+    workers: list[Worker]
+
+
+class Removal(Message, frozen=True, kw_only=True):
+    """Why a worker is removed; `force`: also if it is connected or holds work, which is lost."""
+
+    reason: str = ""
+    force: bool = False
+
+
+class Removed(Message, frozen=True, kw_only=True):
+    """A worker that was removed, and how many attempts were lost with it."""
+
+    name: str
+    lost: int = 0
+
+
 class Fault(Message, frozen=True, kw_only=True):
     """One thing wrong with a request."""
 

@@ -19,12 +19,16 @@ from buildyard.client.messages import (
     NewToken,
     NewUser,
     Reason,
+    Removal,
+    Removed,
     Submission,
     Token,
     Tokens,
     Tree,
     User,
     Users,
+    Worker,
+    Workers,
 )
 from buildyard.domain.errors import (
     Conflict,
@@ -156,6 +160,26 @@ class NativeClient:
     async def revoke_token(self, token: int) -> None:
         """End a token."""
         await self._call("DELETE", f"/tokens/{token}", None)
+
+    async def workers(self) -> list[Worker]:
+        """All workers."""
+        return (await self._get("/workers", Workers)).workers
+
+    async def pause_worker(self, name: str, reason: str) -> Worker:
+        """Let a worker take no more jobs."""
+        return await self._post(f"/workers/{quote(name, safe='')}/pause", Reason(reason=reason), Worker)
+
+    async def resume_worker(self, name: str) -> Worker:
+        """Let a worker take jobs again."""
+        return await self._post(f"/workers/{quote(name, safe='')}/resume", Reason(), Worker)
+
+    async def drain_worker(self, name: str, reason: str) -> Worker:
+        """Let a worker finish what it has, and leave."""
+        return await self._post(f"/workers/{quote(name, safe='')}/drain", Reason(reason=reason), Worker)
+
+    async def remove_worker(self, name: str, reason: str, *, force: bool) -> Removed:
+        """Take a worker off the list."""
+        return await self._post(f"/workers/{quote(name, safe='')}/remove", Removal(reason=reason, force=force), Removed)
 
     async def _get(self, path: str, answer: type[Answer], *, timeout: float = CALL_S) -> Answer:
         status, data = await self._http.call("GET", BASE + path, timeout=timeout)

@@ -1,4 +1,4 @@
-"""Whether a worker fits what a job asks for."""
+"""Whether a worker fits what a job asks for. A feature of a machine is a label with a prefix: tokens fix it alike."""
 
 from dataclasses import dataclass
 
@@ -32,3 +32,8 @@ def requirement_of(key: str) -> Requirement:
     """The requirement that has this key."""
     labels, executor, system = key.split("\n")
     return Requirement(labels=tuple(label for label in labels.split(",") if label), executor=executor, system=system)
+
+
+def feature_label(feature: str) -> str:
+    """The label by which a worker offers a feature of its machine (`kvm`), and a job requires it."""
+    return f"feature:{feature}"

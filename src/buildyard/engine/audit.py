@@ -17,6 +17,10 @@ ACTIONS = (
     "token.revoke",
     "user.create",
     "user.password",
+    "worker.drain",
+    "worker.pause",
+    "worker.remove",
+    "worker.resume",
     "workflow.create",
 )
 """Every action that the audit log may name."""

@@ -38,19 +38,22 @@ async def hello(
 async def claim(engine: Engine, actor: Actor, message: Claim) -> Claimed:
     """Give jobs at once if there are any, else wait for some, for a cancel wish, or for the time to pass.
 
-    A cancel wish that the worker does not know of ends the wait.
+    A cancel wish that the worker does not know of ends the wait, and so does the wish that it leaves, for one that
+    still asks for jobs.
     """
+    if message.leaving:
+        await engine.run(leasing.leave, actor, message.session)
+        return Claimed()
     deadline = time.monotonic() + min(max(message.wait_s, 0.0), LONGEST_WAIT)
     told = {AttemptId(key) for key in message.cancelling}
     async with engine.bus.subscribe("work") as work:
         while True:
             jobs = await _claim_once(engine, actor, message)
-            cancel = [
-                key for key in await engine.read(leasing.cancel_wishes, actor, message.session) if key not in told
-            ]
+            wishes = await engine.read(leasing.wishes, actor, message.session)
+            cancel = [int(key) for key in wishes.cancel if key not in told]
             left = deadline - time.monotonic()
-            if jobs or cancel or left <= 0:
-                return Claimed(jobs=jobs, cancel=[int(key) for key in cancel])
+            if jobs or cancel or left <= 0 or (wishes.draining and message.free > 0):
+                return Claimed(jobs=jobs, cancel=cancel, paused=wishes.paused, draining=wishes.draining)
             await work.wait(min(left, SLOW_POLL))
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 import secrets
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from functools import lru_cache
 from buildyard.domain import transitions
 from buildyard.domain.access import Actor, require_worker, serves
 from buildyard.domain.builds import Attempt, Job
-from buildyard.domain.errors import Conflict, Incompatible, NotFound
+from buildyard.domain.errors import Conflict, Fault, Forbidden, Incompatible, Invalid, NotFound
 from buildyard.domain.fairness import Lane, Usage, pick
 from buildyard.domain.ids import SECOND, AttemptId, LaneId, LogId, Moment, PipelineId, WorkerId
 from buildyard.domain.labels import Offer, fits, requirement_of
@@ -19,10 +20,13 @@ from buildyard.domain.specs import FolderSource, GitSource, JobSpec
 from buildyard.domain.states import Phase
 from buildyard.domain.trust import is_trusted
 from buildyard.engine.settling import locked_build, settle
-from buildyard.protocol import VERSION, Beat, Held, Hello, InputFile, JobGrant, StepGrant
+from buildyard.protocol import SERVED, VERSION, Beat, Held, Hello, InputFile, JobGrant, StepGrant
 from buildyard.store import attempts, builds, jobs, kept, pipelines, workers
 from buildyard.store.transactions import Transaction
-from buildyard.store.workers import Worker
+from buildyard.store.workers import Introduction, Worker
+
+_NAME = re.compile(r"[^\s/\x00-\x1f\x7f]{1,100}")
+REMOVED = "this worker was removed from the server; start it anew to have it back"
 
 requirement = lru_cache(maxsize=4096)(requirement_of)
 """The requirement of a key; keys are few and asked for at every claim."""
@@ -50,24 +54,28 @@ async def greet_worker(
     `labels` are fixed by its token, if it fixes any.
     """
     require_worker(actor)
-    if hello.protocol not in (VERSION, VERSION - 1):
-        raise Incompatible(f"this server speaks worker protocol {VERSION}, not {hello.protocol}: use an equal version")
+    _check_names(hello)
+    _require_served(hello.protocol)
     worker = await workers.find_or_add(tx, hello.name)
     is_new = worker.session != hello.session
+    if worker.removed_at is not None and not is_new:
+        raise Forbidden(REMOVED)
     if is_new and worker.state_id != hello.state_id and await _is_alive(tx, worker, lease):
         raise Conflict(f"another worker named {hello.name} is connected: give this one another name")
-    offer = Offer(frozenset(labels or hello.labels), frozenset(hello.executors), hello.system)
     await workers.introduce(
         tx,
-        worker.id,
-        session=hello.session,
-        state_id=hello.state_id,
-        offer=offer,
-        slots=hello.slots,
-        version=hello.version,
-        protocol=hello.protocol,
-        host=hello.host,
-        address=address,
+        worker,
+        Introduction(
+            session=hello.session,
+            state_id=hello.state_id,
+            offer=Offer(frozenset(labels or hello.labels), frozenset(hello.executors), hello.system),
+            slots=hello.slots,
+            version=hello.version,
+            protocol=hello.protocol,
+            host=hello.host,
+            address=address,
+            project=actor.only_project,
+        ),
     )
     held = {held.attempt: fencing_digest(held.token) for held in hello.held}
     kept_attempts: set[int] = set()
@@ -86,20 +94,43 @@ async def _is_alive(tx: Transaction, worker: Worker, lease: float) -> bool:
     return worker.connected and worker.seen_at + lease * SECOND > tx.now
 
 
+def _check_names(hello: Hello) -> None:
+    if not _NAME.fullmatch(hello.name):
+        message = "a worker's name has at most 100 characters, none of them a space, a slash or a control character"
+        raise Invalid(message, (Fault("name", message, "pattern"),))
+    if not hello.session:
+        raise Invalid("a worker has a session", (Fault("session", "is empty", "required"),))
+
+
+def _require_served(protocol: int) -> None:
+    """Raise Incompatible for a version that this server does not serve: a sentence for whoever runs the worker."""
+    if protocol in SERVED:
+        return
+    remedy = "upgrade the server" if protocol > VERSION else "upgrade the worker"
+    served = " and ".join(str(version) for version in SERVED)
+    raise Incompatible(
+        f"this server serves the worker protocol's versions {served}, the worker speaks {protocol}: {remedy}"
+    )
+
+
 async def _session(tx: Transaction, actor: Actor, session: str) -> Worker:
+    """The worker with this session. One whose version is no longer served may finish what it holds."""
     require_worker(actor)
-    worker = await workers.find_by_session(tx, session)
+    worker = await workers.find_by_session(tx, session) if session else None
     if worker is None:
         raise NotFound("unknown session: say hello first")
+    if worker.removed_at is not None:
+        raise Forbidden(REMOVED)
     return worker
 
 
 async def has_work(tx: Transaction, actor: Actor, session: str, free: int, have: Sequence[int]) -> bool:
     """Whether a claim would give anything now: jobs, cancel wishes, or grants that got lost on the way."""
     worker = await _session(tx, actor, session)
+    _require_served(worker.protocol)
     if await _undelivered(tx, actor, worker, have):
         return True
-    return free > 0 and not worker.paused and bool(await _lanes(tx, actor, worker))
+    return free > 0 and worker.takes_jobs and bool(await _lanes(tx, actor, worker))
 
 
 async def _undelivered(tx: Transaction, actor: Actor, worker: Worker, have: Sequence[int]) -> list[Attempt]:
@@ -123,21 +154,36 @@ async def _lanes(tx: Transaction, actor: Actor, worker: Worker) -> list[Lane]:
     ]
 
 
-async def cancel_wishes(tx: Transaction, actor: Actor, session: str) -> list[AttemptId]:
-    """The attempts of a session's worker that shall stop."""
-    return await attempts.cancels_of_worker(tx, (await _session(tx, actor, session)).id)
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a worker shall do besides taking jobs: stop these attempts; take no jobs; leave when it has none."""
+
+    cancel: tuple[AttemptId, ...]
+    paused: bool
+    draining: bool
+
+
+async def wishes(tx: Transaction, actor: Actor, session: str) -> Wishes:
+    """What a session's worker shall do."""
+    worker = await _session(tx, actor, session)
+    return Wishes(tuple(await attempts.cancels_of_worker(tx, worker.id)), worker.paused, worker.draining)
+
+
+async def leave(tx: Transaction, actor: Actor, session: str) -> None:
+    """A worker says that it ends. What it still holds, its next process loses or its lease does."""
+    await workers.leave(tx, await _session(tx, actor, session))
 
 
 async def claim_jobs(
     tx: Transaction, actor: Actor, session: str, free: int, have: Sequence[int], *, usage: Usage, lease: float
 ) -> list[JobGrant]:
     """Lease up to `free` jobs to a worker, and give again what it has not got."""
-    worker = await _session(tx, actor, session)
-    await workers.seen(tx, worker.id)
+    worker = await workers.seen(tx, await _session(tx, actor, session))
+    _require_served(worker.protocol)
     until = Moment(tx.now + int(lease * SECOND))
     grants = [await _grant_again(tx, attempt, until) for attempt in await _undelivered(tx, actor, worker, have)]
     free -= len(grants)
-    if free <= 0 or worker.paused:
+    if free <= 0 or not worker.takes_jobs:
         return grants
     busy = await _lanes(tx, actor, worker)
     wanted: dict[LaneId, int] = defaultdict(int)
@@ -280,8 +326,7 @@ async def _grant(
 
 async def renew_leases(tx: Transaction, actor: Actor, session: str, held: Sequence[Held], *, lease: float) -> Beat:
     """A heartbeat: hold on to all of these, and hear which shall stop and which are no longer held."""
-    worker = await _session(tx, actor, session)
-    await workers.seen(tx, worker.id)
+    worker = await workers.seen(tx, await _session(tx, actor, session))
     until = Moment(tx.now + int(lease * SECOND))
     drop = [
         one.attempt
@@ -289,7 +334,7 @@ async def renew_leases(tx: Transaction, actor: Actor, session: str, held: Sequen
         if not await attempts.renew(tx, AttemptId(one.attempt), fencing_digest(one.token), until)
     ]
     cancel = [int(key) for key in await attempts.cancels_of_worker(tx, worker.id)]
-    return Beat(cancel=cancel, drop=drop, paused=worker.paused)
+    return Beat(cancel=cancel, drop=drop, paused=worker.paused, draining=worker.draining, now=tx.now)
 
 
 async def lose_attempts(tx: Transaction, _actor: Actor, keys: Sequence[AttemptId], why: str) -> None:

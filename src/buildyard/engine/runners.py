@@ -149,7 +149,7 @@ def _may_serve(actor: Actor, offer: Offer, busy: jobs.BusyLane) -> bool:
 
 async def _lease(tx: Transaction, actor: Actor, build: Build, job: Job, *, lease: float) -> JobGrant:
     worker = await workers.find(tx, RUNNER) or await workers.find_or_add(tx, RUNNER)
-    await workers.seen(tx, worker.id)
+    await workers.seen(tx, worker)
     until = Moment(tx.now + int(lease * SECOND))
     (grant,) = await leasing.lease_jobs(tx, worker.id, RUNNER, [job], until=until)
     details = {"build": build.uid, "attempt": grant.number}

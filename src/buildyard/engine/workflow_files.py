@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from buildyard.domain.errors import Fault, Invalid
+from buildyard.domain.labels import feature_label
 from buildyard.domain.paths import check_path, check_pattern
 from buildyard.domain.sources import check_source
 from buildyard.domain.specs import (
@@ -298,11 +299,16 @@ def _job_of(name: str, values: dict[str, Any]) -> JobSpec:
     return JobSpec(
         name=name,
         steps=tuple(replace(step, name=step.name or f"step {i}") for i, step in enumerate(steps, 1)),
-        require=Requirement(**{key: values[key] for key in ("labels", "executor", "system") if key in values}),
+        require=_requirement(values),
         limits=Limits(**limits),
         environment=values.get("env", {}),
         **{key: values[key] for key in _AS_THEY_ARE if key in values},
     )
+
+
+def _requirement(values: dict[str, Any]) -> Requirement:
+    labels = (*values.get("labels", ()), *(feature_label(feature) for feature in values.get("features", ())))
+    return Requirement(labels=labels, executor=values.get("executor", ""), system=values.get("system", ""))
 
 
 _AS_THEY_ARE = ("needs", "image", "caches", "outputs", "retry", "priority", "allow_failure", "network", "matrix")
@@ -341,6 +347,7 @@ _JOB: dict[str, Read] = {
     "caches": listing(_cache),
     "outputs": listing(path_text(check_pattern)),
     "labels": listing(matching(_WORD, "a label")),
+    "features": listing(matching(_WORD, "a feature such as kvm")),
     "executor": matching(_WORD, "the name of an executor"),
     "system": matching(_WORD, "the name of a system such as x86_64-linux"),
     "timeout": seconds,

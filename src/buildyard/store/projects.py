@@ -82,6 +82,12 @@ async def get(tx: Transaction, key: ProjectId) -> Project:
     return _project(row)
 
 
+async def find(tx: Transaction, key: ProjectId) -> Project | None:
+    """The project with this id, if there is one."""
+    row = await tx.fetch_one(BY_ID, key=key)
+    return _project(row) if row else None
+
+
 async def get_by_uid(tx: Transaction, uid: str) -> Project:
     """The project with this uid."""
     row = await tx.fetch_one(BY_UID, of_uid=uid)

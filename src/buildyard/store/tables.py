@@ -478,9 +478,12 @@ workers = Table(
     _text("address"),
     _integer("paused", 0),
     _text("pause_reason"),
+    _integer("draining", 0),
+    Column("project", Integer, nullable=True),
     _integer("connected", 0),
     _moment("created_at"),
     _moment("seen_at"),
+    _moment("removed_at", optional=True),
     Index("ix_workers_session", "session"),
     sqlite_autoincrement=True,
 )

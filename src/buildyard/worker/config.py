@@ -12,7 +12,8 @@ class WorkerConfig:
     `executor` is the one for jobs that ask for none. `variables` reach every step (the allowlist of pip, npm
     and proxy variables, read by settings). `host_network`: trusted jobs may ask for the host's network. `drain_s`
     is how long running jobs may go on after the first signal; None: to their end. `patience_s` is how long a job
-    waits for a file transfer with a server that is away.
+    waits for a file transfer with a server that is away. A server of another version is asked again after
+    `incompatible_s`.
     """
 
     name: str
@@ -28,3 +29,4 @@ class WorkerConfig:
     drain_s: float | None = None
     flush_s: float = 5.0
     patience_s: float = 60.0
+    incompatible_s: float = 30.0

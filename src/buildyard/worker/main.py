@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import structlog
 
 from buildyard.client.worker import WorkerClient
-from buildyard.domain.errors import Conflict, Forbidden, Incompatible, Invalid, Unavailable
+from buildyard.domain.errors import Conflict, Forbidden, Invalid, Unauthenticated, Unavailable
 from buildyard.ports import Executor, SourceFetcher
 from buildyard.worker.bench import Bench
 from buildyard.worker.config import WorkerConfig
@@ -24,7 +24,7 @@ UNAUTHENTICATED = 3
 REFUSED = 4
 FOLDER_IN_USE = 5
 """Exit statuses: stopped as wished; this machine does not do its part; the token is not accepted; the server
-refuses this worker or its protocol version; another worker holds the state folder."""
+refuses or has removed this worker; another worker holds the state folder."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -71,9 +71,9 @@ async def _serve(bench: Bench, say: Callable[[str], None]) -> int:
     try:
         with _signals(worker):
             await worker.run()
-    except Forbidden as exc:
+    except Unauthenticated as exc:
         return _give_up(say, f"the server does not accept this worker's token: {exc}", UNAUTHENTICATED)
-    except (Invalid, Incompatible) as exc:
+    except (Forbidden, Invalid) as exc:
         return _give_up(say, f"the server refuses this worker: {exc}", REFUSED)
     return STOPPED
 

@@ -31,7 +31,7 @@ from buildyard.protocol import (
 from buildyard.worker.attempt import run_attempt
 from buildyard.worker.backoff import Backoff
 from buildyard.worker.bench import Bench
-from buildyard.worker.clock import Clock
+from buildyard.worker.clock import Clock, ticks
 from buildyard.worker.held import CANCELLED, INTERRUPTED, Ending, HeldAttempt
 from buildyard.worker.outbox import Listener, Outbox
 from buildyard.worker.reel import Reel
@@ -69,10 +69,12 @@ class Worker:
         self._known = asyncio.Event()
         self._changed = asyncio.Event()
         self._draining = False
+        self._sent_away = False
+        self._paused = False
         self._idle = asyncio.Event()
 
     async def run(self) -> None:
-        """Work until drained. Raises Forbidden (Unauthenticated), Invalid or Incompatible if the server refuses it."""
+        """Work until drained. Raises Forbidden (Unauthenticated) or Invalid if the server refuses it."""
         loops = [
             asyncio.ensure_future(loop) for loop in (self._claim_always(), self._beat_always(), self._outbox.run())
         ]
@@ -92,9 +94,9 @@ class Worker:
 
     def drain(self) -> None:
         """Take no more jobs; end when those that run have ended, or are killed after the configured time."""
-        if not self._draining:
+        if not self._draining or self._sent_away:
             log.info("draining", running=len(self._running))
-            self._draining = True
+            self._draining, self._sent_away = True, False
             self._tell_change()
             if self._bench.config.drain_s is not None:
                 asyncio.get_running_loop().call_later(self._bench.config.drain_s, self.interrupt)
@@ -120,11 +122,13 @@ class Worker:
         log.error("reports_lost", attempts=sorted(self._held))
 
     async def _leave(self) -> None:
-        """Take the place of a poll that was cut off, lest the server hands it a job."""
+        """Say that this process ends, so that a poll that was cut off is not handed a job."""
         if self._greeted:
             with suppress(EngineError, TimeoutError):
                 async with asyncio.timeout(LEAVE_S):
-                    await self._bench.client.claim(self._claim_for(0, 0.0))
+                    await self._bench.client.claim(
+                        Claim(session=self._bench.session, free=0, have=list(self._held), wait_s=0.0, leaving=True)
+                    )
 
     # --- claims
 
@@ -138,8 +142,13 @@ class Worker:
                 backoff.reset()
             except Forbidden:
                 raise
+            except Incompatible as exc:
+                # it may be replaced; what runs goes on meanwhile, and its reports may be taken
+                log.warning("server_of_another_version", error=str(exc), again_s=self._bench.config.incompatible_s)
+                self._greeted = False
+                await asyncio.sleep(self._bench.config.incompatible_s)
             except EngineError as exc:
-                if isinstance(exc, Invalid | Incompatible) and not self._greeted:
+                if isinstance(exc, Invalid) and not self._greeted:
                     raise
                 log.warning("server_away", error=str(exc))
                 self._greeted = False
@@ -147,7 +156,7 @@ class Worker:
 
     async def _greet(self) -> None:
         config, folder = self._bench.config, self._bench.folder
-        sent_at = time.time()
+        sent_at = ticks()
         welcome = await self._bench.client.hello(
             Hello(
                 protocol=VERSION,
@@ -163,7 +172,7 @@ class Worker:
                 held=[held.held for held in self._held.values()],
             )
         )
-        self._clock.learn(welcome.now, sent_at, time.time())
+        self._clock.learn(welcome.now, sent_at, ticks())
         self._lease_s, self._heartbeat_s = welcome.lease_s, welcome.heartbeat_s
         self._greeted = True
         self._known.set()
@@ -189,6 +198,7 @@ class Worker:
         age_s = time.monotonic() - sent_at
         begun = self._accept(claimed.jobs, age_s=age_s)
         self._obey(claimed.cancel, claimed.drop)
+        self._follow(paused=claimed.paused, draining=claimed.draining)
         if not begun and age_s < PAUSE_S:
             await asyncio.sleep(PAUSE_S)
 
@@ -265,6 +275,7 @@ class Worker:
     async def _beat(self) -> bool:
         """Renew the leases; whether that went well."""
         held = [attempt.held for attempt in self._held.values()]
+        sent_at = ticks()
         try:
             beat: Beat = await self._bench.client.heartbeat(
                 Heartbeat(session=self._bench.session, held=held), timeout=max(1.0, self._lease_s / 3)
@@ -276,7 +287,10 @@ class Worker:
             if isinstance(exc, NotFound | Conflict | Incompatible):
                 self._on_unknown_session()
             return False
+        if beat.now:
+            self._clock.learn(beat.now, sent_at, ticks())
         self._obey(beat.cancel, beat.drop)
+        self._follow(paused=beat.paused, draining=beat.draining)
         return True
 
     def _obey(self, cancel: list[int], drop: list[int]) -> None:
@@ -285,6 +299,20 @@ class Worker:
                 held.stop(CANCELLED)
         for attempt in drop:
             self._drop(attempt)
+
+    def _follow(self, *, paused: bool, draining: bool) -> None:
+        """Leave once nothing runs if the server wishes so, and stay if it wishes so before that."""
+        if paused is not self._paused:
+            log.info("paused" if paused else "resumed")
+            self._paused = paused
+        if draining and not self._draining:
+            log.info("draining", running=len(self._running), by="server")
+            self._draining = self._sent_away = True
+            self._tell_change()
+        elif not draining and self._sent_away and not self._idle.is_set():
+            log.info("resumed")
+            self._draining = self._sent_away = False
+            self._tell_change()
 
     # --- what became of reports
 
