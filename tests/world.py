@@ -108,6 +108,7 @@ class Hand:
     session: str = field(default_factory=lambda: uuid4().hex)
     state_id: str = field(default_factory=lambda: uuid4().hex)
     held: dict[int, JobGrant] = field(default_factory=dict)
+    actor: Actor = WORKER
     written: defaultdict[int, int] = field(default_factory=lambda: defaultdict(int))
 
     async def hello(self, *, held: Sequence[JobGrant] | None = None) -> Welcome:
@@ -125,7 +126,7 @@ class Hand:
             slots=self.slots,
             held=[Held(attempt=grant.attempt, token=grant.token) for grant in grants],
         )
-        return await claiming.hello(self.world.engine, WORKER, message, address="", now=self.world.clock.now)
+        return await claiming.hello(self.world.engine, self.actor, message, address="", now=self.world.clock.now)
 
     async def restart(self) -> Welcome:
         """Be a new process of the same worker, which holds nothing."""
@@ -137,7 +138,7 @@ class Hand:
         """Claim; what comes is held."""
         known = list(self.held) if have is None else list(have)
         claimed = await claiming.claim(
-            self.world.engine, WORKER, Claim(session=self.session, free=free, have=known, wait_s=wait)
+            self.world.engine, self.actor, Claim(session=self.session, free=free, have=known, wait_s=wait)
         )
         self.held |= {grant.attempt: grant for grant in claimed.jobs}
         return claimed
@@ -154,17 +155,19 @@ class Hand:
     async def beat(self) -> Beat:
         """A heartbeat for all it holds."""
         held = [Held(attempt=grant.attempt, token=grant.token) for grant in self.held.values()]
-        return await claiming.heartbeat(self.world.engine, WORKER, Heartbeat(session=self.session, held=held))
+        return await claiming.heartbeat(self.world.engine, self.actor, Heartbeat(session=self.session, held=held))
 
     async def leave(self) -> None:
         """Say that the process ends."""
         await claiming.claim(
-            self.world.engine, WORKER, Claim(session=self.session, free=0, have=list(self.held), leaving=True)
+            self.world.engine, self.actor, Claim(session=self.session, free=0, have=list(self.held), leaving=True)
         )
 
     async def report(self, *items: Item) -> list[Ack]:
         """Send items and give their answers."""
-        return (await progress.report(self.world.engine, WORKER, Report(session=self.session, items=list(items)))).acks
+        return (
+            await progress.report(self.world.engine, self.actor, Report(session=self.session, items=list(items)))
+        ).acks
 
     def started(self, grant: JobGrant) -> Started:
         """The item that says that the attempt begins."""
@@ -246,6 +249,10 @@ class World:
         """A new user, signed in."""
         await self.engine.run(identity.create_user, self.administrator, name, password_hash=None)
         return await self.engine.read(identity.actor_of_user, SYSTEM, name)
+
+    async def other_project(self) -> Project:
+        """A second private project of the owner."""
+        return await self.engine.run(projects.create_project, self.owner, "bob", "other", visibility=Visibility.PRIVATE)
 
     async def define(self, *jobs: JobSpec, project: Project | None = None, by: Actor | None = None) -> Pipeline:
         """A new pipeline of these jobs."""

@@ -10,6 +10,11 @@ from buildyard.cli.exits import MEANING
 COMMANDS: tuple[tuple[str, ...], ...] = (
     ("serve",),
     ("worker",),
+    ("worker", "list"),
+    ("worker", "pause"),
+    ("worker", "resume"),
+    ("worker", "drain"),
+    ("worker", "remove"),
     ("run",),
     ("builds",),
     ("show",),

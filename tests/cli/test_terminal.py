@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import socket
 import struct
 import subprocess
 import termios
@@ -124,6 +125,11 @@ def test_every_command_speaks_json(buildyard: Installation, build: str, write: W
         "user create": ["user", "create", "jane", *user],
         "user list": ["user", "list"],
         "user password": ["user", "password", "jane", *user],
+        "worker list": ["worker", "list"],
+        "worker pause": ["worker", "pause", socket.gethostname()],
+        "worker drain": ["worker", "drain", socket.gethostname()],
+        "worker resume": ["worker", "resume", socket.gethostname()],
+        "worker remove": ["worker", "remove", socket.gethostname(), "--force"],
     }
     assert set(calls) == commands(app) - PROCESSES
 

@@ -95,6 +95,7 @@ def policy_of(settings: Settings) -> Policy:
         allow_local_sources=settings.sources.allow_local,
         queue_limit=settings.limits.queued_jobs,
         lease_seconds=settings.server.lease_seconds,
+        unsupported_seconds=settings.server.unsupported_seconds,
         cache_bytes=settings.caches.total_bytes,
         project_cache_bytes=settings.caches.project_bytes,
         upload_bytes=settings.limits.upload_bytes,

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from buildyard.domain.specs import Requirement
 
+FEATURE = "feature:"
+"""What the labels for features of machines begin with."""
+
 
 @dataclass(frozen=True, slots=True)
 class Offer:
@@ -36,4 +39,4 @@ def requirement_of(key: str) -> Requirement:
 
 def feature_label(feature: str) -> str:
     """The label by which a worker offers a feature of its machine (`kvm`), and a job requires it."""
-    return f"feature:{feature}"
+    return FEATURE + feature

@@ -180,7 +180,7 @@ async def list_jobs(tx: Transaction, actor: Actor, uid: str) -> list[JobView]:
     found = await jobs.of_build(tx, view.build.id)
     needs = await jobs.needs_of_build(tx, view.build.id)
     names = {job.id: job.name for job in found}
-    waits = await waits_for(tx, found, needs)
+    waits = await waits_for(tx, view.build.project, found, needs)
     return [
         JobView(
             job,

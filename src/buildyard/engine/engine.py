@@ -41,6 +41,7 @@ class Policy:
     upload_bytes: int = 2 * 1024**3
     blob_bytes: int = 4 * 1024**3
     low_disk_bytes: int = 200 * 1024**2
+    unsupported_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from buildyard.domain.errors import EngineError
 from buildyard.domain.ids import SECOND, AttemptId, LogId, Moment, ProjectId, Sha256
 from buildyard.engine import leasing, progress
 from buildyard.engine.engine import Engine
+from buildyard.engine.fitting import end_unsupported
 from buildyard.store import events, kept, workers
 from buildyard.store.transactions import Transaction
 
@@ -27,6 +28,7 @@ async def keep_time(engine: Engine) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(_every(1.0, "leases", lambda: lose_expired_leases(engine)))
         group.create_task(_every(5.0, "workers", lambda: engine.run(mark_workers_gone, SYSTEM)))
+        group.create_task(_every(5.0, "unsupported", lambda: end_unsupported(engine)))
         group.create_task(_every(60.0, "caches", lambda: evict_caches(engine)))
         group.create_task(_every(60.0, "blobs", lambda: collect_blobs(engine)))
         group.create_task(

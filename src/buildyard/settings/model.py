@@ -70,6 +70,12 @@ class Server:
         "How long a worker may be unheard of before its jobs count as lost and are tried again elsewhere.",
         "BUILDYARD_LEASE_SECONDS",
     )
+    unsupported_seconds: float = setting(
+        0.0,
+        "After so long in the queue a job that no worker known to the server can run ends as an error (`unsupported`); "
+        "0: it waits until there is one.",
+        "BUILDYARD_UNSUPPORTED_SECONDS",
+    )
     log_format: Literal["text", "json"] = setting(
         "text", "How the server and the worker write their own log.", "BUILDYARD_LOG_FORMAT"
     )

@@ -128,6 +128,8 @@ def _check_work(settings: Settings) -> None:
     """Numbers that make no sense."""
     if settings.worker.slots < 0 or settings.worker.drain_seconds < 0:
         raise BadSettings("worker.slots (BUILDYARD_WORKERS) and worker.drain_seconds must not be negative")
+    if settings.server.unsupported_seconds < 0:
+        raise BadSettings("server.unsupported_seconds (BUILDYARD_UNSUPPORTED_SECONDS) must not be negative")
     if not 1 <= settings.server.lease_seconds <= 86_400:
         raise BadSettings("server.lease_seconds (BUILDYARD_LEASE_SECONDS) must lie between 1 and 86400")
 

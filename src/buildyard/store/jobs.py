@@ -15,6 +15,7 @@ from buildyard.domain.ids import (
     BuildId,
     JobId,
     LaneId,
+    Moment,
     PipelineId,
     ProjectId,
     RequirementId,
@@ -83,6 +84,12 @@ FIRST_OF_LANE = Statement(
     .order_by(jobs.c.priority.desc(), jobs.c.dependants.desc(), jobs.c.id)
     .limit(given("most"))
     .with_for_update(skip_locked=True, key_share=True)
+)
+QUEUED_BEFORE = Statement(
+    select(jobs.c.id)
+    .where(jobs.c.lane == given("of_lane"), jobs.c.phase == int(Phase.QUEUED), jobs.c.queued_at < given("before"))
+    .order_by(jobs.c.priority.desc(), jobs.c.dependants.desc(), jobs.c.id)
+    .limit(given("most"))
 )
 LOCK_QUEUED = Statement(
     select(jobs.c.id)
@@ -402,6 +409,12 @@ async def queue_length(tx: Transaction) -> int:
 async def first_of_lane(tx: Transaction, lane: LaneId, count: int) -> list[Job]:
     """The lane's first queued jobs by priority, number of dependants and age, but for those being claimed elsewhere."""
     return [_job(row) for row in await tx.fetch(FIRST_OF_LANE, of_lane=lane, most=count)]
+
+
+async def queued_before(tx: Transaction, lane: LaneId, before: Moment, count: int) -> list[JobId]:
+    """The first of a lane's jobs that were queued before a time."""
+    rows = await tx.fetch(QUEUED_BEFORE, of_lane=lane, before=before, most=count)
+    return [JobId(row[0]) for row in rows]
 
 
 async def save(tx: Transaction, before: Job, after: Job, *, project: ProjectId) -> Job:
