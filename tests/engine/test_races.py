@@ -8,7 +8,7 @@ import pytest
 from buildyard.domain.access import SYSTEM
 from buildyard.domain.errors import Conflict
 from buildyard.domain.states import Phase, Result
-from buildyard.engine import builds, projects
+from buildyard.engine import projects, settling
 from buildyard.store.transactions import Transaction
 from world import Hand, World, job
 
@@ -42,7 +42,7 @@ async def test_a_finish_waits_for_the_other_that_holds_the_build(postgres_world:
     locked, release = asyncio.Event(), asyncio.Event()
 
     async def hold(tx: Transaction) -> None:
-        await builds.locked_build(tx, view.build.id)
+        await settling.locked_build(tx, view.build.id)
         locked.set()
         await release.wait()
 

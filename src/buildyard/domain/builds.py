@@ -44,6 +44,7 @@ class Build:
     """One run of a pipeline version.
 
     `first_job` is the job that was leased first; `worst` the worst result of its finished jobs so far.
+    `trusted` is false where strangers had a say in its source; see `domain.trust`.
     """
 
     id: BuildId
@@ -65,6 +66,7 @@ class Build:
     note: str
     rebuild_of: BuildId | None
     restarts: int
+    trusted: bool
     created_at: Moment
     started_at: Moment | None
     finished_at: Moment | None

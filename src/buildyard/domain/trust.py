@@ -3,10 +3,10 @@
 from buildyard.domain.builds import Build
 
 
-def is_trusted(_build: Build) -> bool:
+def is_trusted(build: Build) -> bool:
     """Whether a build may have what untrusted work must not: caches of trusted work, `process`, the host's network.
 
-    True for all builds that exist: each was asked for by somebody who may run work in its project, with a source of
-    their choice. Work that strangers can cause (pull requests of forks, say) is to be told apart here.
+    Work that somebody asked for who may run work in its project is trusted, whatever its source. Work that
+    strangers can cause (pull requests of forks, say, and what follows from them) was marked when it was made.
     """
-    return True
+    return build.trusted

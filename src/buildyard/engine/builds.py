@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass
 
-from buildyard.domain import transitions
 from buildyard.domain.access import Actor, Permission, require
-from buildyard.domain.builds import Attempt, Job, Log, Step
-from buildyard.domain.errors import Invalid, LimitReached, NotFound
+from buildyard.domain.builds import Attempt, Build, Job, Log, Step
+from buildyard.domain.errors import NotFound
 from buildyard.domain.ids import BuildId, PipelineVersionId, RevisionId, Sha256
 from buildyard.domain.specs import FolderSource, GitSource, Source
-from buildyard.domain.states import Cause, Result
-from buildyard.engine.settling import count_jobs, locked_build
+from buildyard.engine.planning import NewBuild, add_build, jobs_that_fit, newest_version, variables_in
+from buildyard.engine.stopping import stop_build
 from buildyard.engine.waiting import waits_for
 from buildyard.store import attempts, audit, builds, jobs, kept, pipelines, projects
 from buildyard.store.builds import BuildView
@@ -63,7 +62,7 @@ async def submit_build(
         raise NotFound("workflow not found") from None
     if pipeline.project != project.id:
         raise NotFound("workflow not found")
-    view = await _queue(tx, actor, project, pipeline, submission, queue_limit=queue_limit, rebuild_of=None)
+    view = await _queue(tx, actor, project, pipeline, submission, queue_limit=queue_limit)
     await _note(tx, actor, "build.create", view, reason=submission.reason, workflow=pipeline.uid)
     return view
 
@@ -80,42 +79,30 @@ async def _queue(
     submission: Submission,
     *,
     queue_limit: int,
-    rebuild_of: BuildId | None,
+    repeated: Build | None = None,
     revision: RevisionId | None = None,
 ) -> BuildView:
-    version = submission.version or pipeline.latest_version
-    if version is None:
-        raise Invalid("the workflow has no definition yet")
-    stored = await pipelines.jobs_of(tx, version)
-    if await jobs.queue_length(tx) + len(stored) > queue_limit:
-        raise LimitReached(f"the queue is full: at most {queue_limit} jobs may wait")
+    version = submission.version or newest_version(pipeline)
+    stored = await jobs_that_fit(tx, version, queue_limit=queue_limit)
     if revision is None:
         revision = await _revision(tx, project, submission)
     evaluation = await builds.add_evaluation(
-        tx, project.id, pipeline.id, kind="trigger", reason=submission.reason, submitter=actor.name, revision=revision
+        tx, project.id, pipeline.id, kind="trigger", reason=submission.reason, submitter=actor.name
     )
-    build = await builds.add(
-        tx,
-        project=project.id,
-        pipeline=pipeline.id,
-        version=version,
+    if revision is not None:
+        await builds.add_input(tx, evaluation, "", revision)
+    new = NewBuild(
         evaluation=evaluation,
         revision=revision,
-        number=await pipelines.next_number(tx, pipeline.id),
-        name="build",
+        version=version,
         priority=submission.priority,
-        jobs=len(stored),
         note=submission.note,
-        rebuild_of=rebuild_of,
+        rebuild_of=repeated.id if repeated else None,
         submitter=actor.user,
+        trusted=repeated.trusted if repeated else True,
+        environment=variables_in(await builds.environment_of(tx, repeated.id)) if repeated else {},
     )
-    lanes = {
-        requirement: await jobs.lane_for(
-            tx, pipeline=pipeline.id, project=project.id, account=project.account, requirement=requirement
-        )
-        for requirement in sorted({job.requirement for job in stored})
-    }
-    await jobs.add_all(tx, build, stored, lanes)
+    build = await add_build(tx, project, pipeline, stored, new)
     return await builds.view(tx, build.id)
 
 
@@ -241,18 +228,11 @@ async def cancel_build(tx: Transaction, actor: Actor, uid: str, *, reason: str) 
     Jobs that no worker holds end at once; the others when their workers report back.
     """
     view = await _readable(tx, actor, await builds.view_by_uid(tx, uid), Permission.CANCEL)
-    await jobs.lock_queued(tx, view.build.id)
-    before = await locked_build(tx, view.build.id)
-    wished = transitions.cancel_build(before)
-    if wished is before or before.cancel_requested:
-        return view
-    await builds.save(tx, before, wished)
     detail = f"cancelled by {actor.name}" + (f": {reason}" if reason else "")
-    ended = await jobs.cancel_idle(tx, before.id, project=before.project, cause=Cause.NONE, detail=detail)
-    await jobs.wish_cancel(tx, before.id, detail)
-    await count_jobs(tx, await builds.get(tx, before.id), [Result.CANCELLED] * ended)
+    if not await stop_build(tx, view.build.id, detail=detail):
+        return view
     await _note(tx, actor, "build.cancel", view, reason=reason)
-    return await builds.view(tx, before.id)
+    return await builds.view(tx, view.build.id)
 
 
 async def rebuild_build(tx: Transaction, actor: Actor, uid: str, *, reason: str, queue_limit: int) -> BuildView:
@@ -270,7 +250,7 @@ async def rebuild_build(tx: Transaction, actor: Actor, uid: str, *, reason: str,
         pipeline,
         submission,
         queue_limit=queue_limit,
-        rebuild_of=view.build.id,
+        repeated=view.build,
         revision=view.build.revision,
     )
     await _note(tx, actor, "build.retry", again, reason=reason, retried=view.build.uid)

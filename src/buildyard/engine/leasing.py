@@ -19,6 +19,7 @@ from buildyard.domain.labels import Offer, fits, requirement_of
 from buildyard.domain.specs import FolderSource, GitSource, JobSpec
 from buildyard.domain.states import Phase
 from buildyard.domain.trust import is_trusted
+from buildyard.engine.planning import with_variables
 from buildyard.engine.settling import locked_build, settle
 from buildyard.protocol import SERVED, VERSION, Beat, Held, Hello, InputFile, JobGrant, StepGrant
 from buildyard.store import attempts, builds, jobs, kept, pipelines, workers
@@ -311,7 +312,7 @@ async def _grant(
         build_number=facts.build_number,
         project=facts.project_slug,
         pipeline=facts.pipeline_name,
-        spec=spec,
+        spec=with_variables(spec, facts.environment),
         steps=steps,
         git=git,
         folder=folder,

@@ -19,6 +19,7 @@ from buildyard.domain.transitions import finished
 from buildyard.engine import leasing, progress, revisions
 from buildyard.engine.claiming import LONGEST_WAIT, SLOW_POLL
 from buildyard.engine.engine import Engine, system_clock
+from buildyard.engine.planning import with_variables
 from buildyard.engine.settling import locked_build
 from buildyard.engine.usage import compute_usage
 from buildyard.ports import Chunk, LogState
@@ -79,7 +80,7 @@ async def plan_of_step(tx: Transaction, actor: Actor, uid: str) -> StepPlan:
     job = await jobs.get_by_uid(tx, uid)
     facts = await attempts.grant_facts(tx, job.id)
     require(actor, Permission.READ, (await projects.get(tx, facts.project)).owner, "step")
-    return StepPlan(job=job, spec=pipelines.decode_spec(facts.spec), facts=facts)
+    return StepPlan(job=job, spec=with_variables(pipelines.decode_spec(facts.spec), facts.environment), facts=facts)
 
 
 async def hold_of_step(tx: Transaction, actor: Actor, uid: str, token: str) -> Hold:
@@ -90,7 +91,7 @@ async def hold_of_step(tx: Transaction, actor: Actor, uid: str, token: str) -> H
     made = await attempts.of_job(tx, job.id)
     if not made or made[-1].token_hash != leasing.fencing_digest(token) or made[-1].state.lost:
         raise Stale("the token does not hold this step, or does no longer")
-    spec = pipelines.decode_spec(facts.spec)
+    spec = with_variables(pipelines.decode_spec(facts.spec), facts.environment)
     return Hold(
         token=token,
         job=job,

@@ -177,6 +177,7 @@ GRANT = Statement(
         accounts.c.name,
         revisions.c.shallow,
         revisions.c.submodules,
+        builds.c.environment,
         jobs.c.id,
     )
     .select_from(
@@ -228,6 +229,7 @@ class GrantFacts:
     source_size: int
     shallow: bool
     submodules: bool
+    environment: str
 
 
 def _attempt(row: Row) -> Attempt:
@@ -596,6 +598,7 @@ def _facts(row: Row) -> GrantFacts:
         account_name=row[13],
         shallow=bool(row[14]),
         submodules=bool(row[15]),
+        environment=row[16],
     )
 
 

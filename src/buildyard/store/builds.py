@@ -11,10 +11,12 @@ from buildyard.domain.errors import NotFound
 from buildyard.domain.ids import (
     BuildId,
     EvaluationId,
+    Moment,
     PipelineId,
     PipelineVersionId,
     ProjectId,
     RevisionId,
+    TriggerId,
     Uid,
     UserId,
 )
@@ -45,6 +47,20 @@ class Revision:
     author: str
     source_blob: str | None
     source_size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """One firing of a trigger, or one submission, and how many of its builds are unfinished."""
+
+    id: EvaluationId
+    trigger: TriggerId | None
+    parent_build: BuildId | None
+    due_at: Moment | None
+    reason: str
+    submitter: str
+    builds_left: int
+    result: Result | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +103,7 @@ _BUILD = (
     builds.c.finished_at,
     builds.c.row_version,
     builds.c.first_job,
+    builds.c.trusted,
 )
 _REVISION = (
     revisions.c.id,
@@ -150,17 +167,42 @@ MOVE = Statement(
     )
     .returning(builds.c.id)
 )
+_WORSE = case((evaluations.c.worst > given("result"), evaluations.c.worst), else_=given("result"))
 COUNT_DOWN_EVALUATION = Statement(
     update(evaluations)
     .where(evaluations.c.id == given("key"))
     .values(
         builds_left=evaluations.c.builds_left - 1,
-        result=case((evaluations.c.builds_left == 1, given("result")), else_=evaluations.c.result),
+        worst=_WORSE,
+        result=case((evaluations.c.builds_left == 1, _WORSE), else_=evaluations.c.result),
         finished_at=case((evaluations.c.builds_left == 1, given("at")), else_=evaluations.c.finished_at),
     )
     .returning(evaluations.c.id)
 )
-"""With its last build an evaluation is finished."""
+"""With its last build an evaluation is finished; its result is the worst of all."""
+EVALUATION = Statement(
+    select(
+        evaluations.c.id,
+        evaluations.c.trigger,
+        evaluations.c.parent_build,
+        evaluations.c.due_at,
+        evaluations.c.reason,
+        evaluations.c.submitter,
+        evaluations.c.builds_left,
+        evaluations.c.result,
+    ).where(evaluations.c.id == given("key"))
+)
+ENVIRONMENT = Statement(select(builds.c.environment).where(builds.c.id == given("key")))
+OLDER_OF_REF = Statement(
+    select(builds.c.id)
+    .where(
+        builds.c.pipeline == given("of"),
+        builds.c.ref == given("named"),
+        builds.c.phase < int(Phase.FINISHED),
+        builds.c.cancel_requested == 0,
+    )
+    .order_by(builds.c.id)
+)
 
 
 @lru_cache(maxsize=1024)
@@ -195,6 +237,7 @@ def _build(row: Row) -> Build:
         note=row[18],
         rebuild_of=row[19],
         restarts=row[20],
+        trusted=bool(row[26]),
         created_at=row[21],
         started_at=row[22],
         finished_at=row[23],
@@ -335,14 +378,20 @@ async def add_revision(
 async def add_evaluation(
     tx: Transaction,
     project: ProjectId,
-    pipeline: PipelineId,
+    pipeline: PipelineId | None,
     *,
     kind: str,
     reason: str,
     submitter: str,
-    revision: RevisionId | None,
+    builds: int = 1,
+    trigger: TriggerId | None = None,
+    parent_build: BuildId | None = None,
+    due_at: Moment | None = None,
 ) -> EvaluationId:
-    """Note one firing of a trigger that plans one build."""
+    """Note one firing of a trigger, or a submission, that plans so many builds (of one pipeline, if it is named).
+
+    A trigger has at most one evaluation for each `due_at`.
+    """
     (key,) = await tx.allocate("evaluations")
     await tx.execute(
         ADD_EVALUATION,
@@ -352,14 +401,50 @@ async def add_evaluation(
         kind=kind,
         reason=reason,
         submitter=submitter,
-        builds_left=1,
+        trigger=trigger,
+        parent_build=parent_build,
+        due_at=due_at,
+        builds_left=builds,
+        worst=int(Result.SKIPPED),
         result=None,
         created_at=tx.now,
         finished_at=None,
     )
-    if revision is not None:
-        await tx.execute(ADD_EVALUATION_REVISION, evaluation=key, input="", revision=revision)
     return EvaluationId(key)
+
+
+async def evaluation(tx: Transaction, key: EvaluationId) -> Evaluation:
+    """The evaluation with this id."""
+    row = await tx.fetch_one(EVALUATION, key=key)
+    if row is None:
+        raise NotFound("evaluation not found")
+    of, trigger, parent, due_at, reason, submitter, left, result = row
+    return Evaluation(
+        id=of,
+        trigger=trigger,
+        parent_build=parent,
+        due_at=due_at,
+        reason=reason,
+        submitter=submitter,
+        builds_left=left,
+        result=None if result is None else Result(result),
+    )
+
+
+async def add_input(tx: Transaction, evaluation: EvaluationId, name: str, revision: RevisionId) -> None:
+    """Note a source of an evaluation; the only one has no name."""
+    await tx.execute(ADD_EVALUATION_REVISION, evaluation=evaluation, input=name, revision=revision)
+
+
+async def environment_of(tx: Transaction, build: BuildId) -> str:
+    """The variables that a build was given, as JSON; empty if none."""
+    row = await tx.fetch_one(ENVIRONMENT, key=build)
+    return str(row[0]) if row else ""
+
+
+async def older_of_ref(tx: Transaction, pipeline: PipelineId, ref: str) -> list[BuildId]:
+    """A pipeline's unfinished builds of a branch or pull request that nobody has cancelled, oldest first."""
+    return [BuildId(row[0]) for row in await tx.fetch(OLDER_OF_REF, of=pipeline, named=ref)]
 
 
 async def add(
@@ -377,8 +462,14 @@ async def add(
     note: str,
     rebuild_of: BuildId | None,
     submitter: UserId | None,
+    trusted: bool = True,
+    ref: str = "",
+    environment: str = "",
 ) -> Build:
-    """Make a queued build of `jobs` jobs."""
+    """Make a queued build of `jobs` jobs.
+
+    `ref` is what a newer build may supersede it in; `environment` (JSON) the variables that its parameters are.
+    """
     (key,) = await tx.allocate("builds")
     made = Build(
         id=BuildId(key),
@@ -400,6 +491,7 @@ async def add(
         note=note,
         rebuild_of=rebuild_of,
         restarts=0,
+        trusted=trusted,
         created_at=tx.now,
         started_at=None,
         finished_at=None,
@@ -432,6 +524,9 @@ async def add(
         rebuild_of=rebuild_of,
         restarts=0,
         keep=0,
+        trusted=int(trusted),
+        ref=ref,
+        environment=environment,
         created_at=tx.now,
         started_at=None,
         finished_at=None,

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from buildyard.domain.errors import NotFound
 from buildyard.domain.ids import Moment, PipelineId, PipelineVersionId, ProjectId, RequirementId, Uid
 from buildyard.domain.labels import requirement_key
-from buildyard.domain.specs import JobSpec, PipelineSpec, Requirement
+from buildyard.domain.specs import GitSource, JobSpec, PipelineSpec, Requirement
 from buildyard.domain.workflow import PlannedJob
 from buildyard.store.statements import Row, Statement, given, insertion
 from buildyard.store.tables import job_specs, pipeline_versions, pipelines, requirements
@@ -19,7 +19,10 @@ from buildyard.store.transactions import Transaction
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pipeline:
-    """A named definition in a project; `defined_by` is the API or file that may change it."""
+    """A named definition in a project; `defined_by` is the API or file that may change it.
+
+    `source` is what its builds take if nothing else is said. A disabled pipeline makes no more builds.
+    """
 
     id: PipelineId
     uid: Uid
@@ -28,6 +31,8 @@ class Pipeline:
     name: str
     defined_by: str
     latest_version: PipelineVersionId | None
+    source: GitSource | None
+    disabled_at: Moment | None
     created_at: Moment
     updated_at: Moment
 
@@ -54,6 +59,8 @@ _PIPELINE = (
     pipelines.c.name,
     pipelines.c.defined_by,
     pipelines.c.latest_version,
+    pipelines.c.source,
+    pipelines.c.disabled_at,
     pipelines.c.created_at,
     pipelines.c.updated_at,
 )
@@ -73,6 +80,11 @@ SET_LATEST = Statement(
     update(pipelines)
     .where(pipelines.c.id == given("key"))
     .values(latest_version=given("latest"), updated_at=given("at"))
+)
+SET_SOURCE = Statement(
+    update(pipelines)
+    .where(pipelines.c.id == given("key"))
+    .values(source=given("source"), disabled_at=given("disabled_at"), updated_at=given("at"))
 )
 NEXT_NUMBER = Statement(
     update(pipelines)
@@ -115,11 +127,12 @@ SPECS = Statement(select(job_specs.c.spec).where(job_specs.c.version == given("o
 SPEC = Statement(select(job_specs.c.spec).where(job_specs.c.id == given("key")))
 
 encode_spec = msgspec.json.Encoder().encode
+decode_source = msgspec.json.Decoder(GitSource).decode
 decode_spec = msgspec.json.Decoder(JobSpec).decode
 
 
 def _pipeline(row: Row) -> Pipeline:
-    key, uid, project, slug, name, defined_by, latest, created_at, updated_at = row
+    key, uid, project, slug, name, defined_by, latest, source, disabled_at, created_at, updated_at = row
     return Pipeline(
         id=key,
         uid=uid,
@@ -128,6 +141,8 @@ def _pipeline(row: Row) -> Pipeline:
         name=name,
         defined_by=defined_by,
         latest_version=latest,
+        source=decode_source(source) if source else None,
+        disabled_at=disabled_at,
         created_at=created_at,
         updated_at=updated_at,
     )
@@ -194,6 +209,8 @@ async def add(tx: Transaction, *, project: ProjectId, slug: str, name: str, defi
         next_number=1,
         next_attempt_number=1,
         latest_version=None,
+        source="",
+        disabled_at=None,
         created_at=tx.now,
         updated_at=tx.now,
     )
@@ -254,6 +271,12 @@ async def add_version(
 async def set_latest(tx: Transaction, pipeline: PipelineId, version: PipelineVersionId) -> None:
     """Make a version the one that new builds use."""
     await tx.execute(SET_LATEST, key=pipeline, latest=version, at=tx.now)
+
+
+async def set_source(tx: Transaction, pipeline: PipelineId, source: GitSource | None, *, enabled: bool) -> None:
+    """Say what builds take if nothing else is said, and whether there may be more of them."""
+    text = encode_spec(source).decode() if source else ""
+    await tx.execute(SET_SOURCE, key=pipeline, source=text, disabled_at=None if enabled else tx.now, at=tx.now)
 
 
 async def _requirement(tx: Transaction, requirement: Requirement) -> RequirementId:

@@ -198,6 +198,8 @@ pipelines = Table(
     _integer("next_number", 1),
     _integer("next_attempt_number", 1),
     _to("latest_version", "pipeline_versions", optional=True, gone="SET NULL", later=True),
+    _text("source"),
+    _moment("disabled_at", optional=True),
     _moment("created_at"),
     _moment("updated_at"),
     UniqueConstraint("project", "slug"),
@@ -257,6 +259,67 @@ images = Table(
     sqlite_autoincrement=True,
 )
 
+triggers = Table(
+    "triggers",
+    metadata,
+    _id(),
+    _to("project", "projects"),
+    _text("kind", None),
+    Column("name", BYTEWISE, nullable=False, unique=True),
+    _integer("enabled", 1),
+    _text("spec", None),
+    _text("defined_by", None),
+    _moment("created_at"),
+    _moment("updated_at"),
+    Index("ix_triggers_project_id", "project", "id"),
+    Index("ix_triggers_kind_id", "kind", "id"),
+    sqlite_autoincrement=True,
+)
+
+trigger_pipelines = Table(
+    "trigger_pipelines",
+    metadata,
+    _to("trigger", "triggers"),
+    _to("pipeline", "pipelines"),
+    PrimaryKeyConstraint("trigger", "pipeline"),
+    Index("ix_trigger_pipelines_pipeline", "pipeline"),
+)
+
+trigger_upstreams = Table(
+    "trigger_upstreams",
+    metadata,
+    _to("pipeline", "pipelines"),
+    _to("trigger", "triggers"),
+    PrimaryKeyConstraint("pipeline", "trigger"),
+    Index("ix_trigger_upstreams_trigger", "trigger"),
+)
+
+trigger_states = Table(
+    "trigger_states",
+    metadata,
+    Column("trigger", Integer, ForeignKey("triggers.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    _moment("checked_at", optional=True),
+    _moment("next_at", optional=True),
+    _moment("requested_at", optional=True),
+    _text("revision"),
+    _text("error"),
+    _moment("error_at", optional=True),
+    _moment("leased_until", optional=True),
+    Index("ix_trigger_states_next_at", "next_at"),
+)
+
+ended_upstreams = Table(
+    "ended_upstreams",
+    metadata,
+    _to("build", "builds"),
+    _to("trigger", "triggers"),
+    _moment("created_at"),
+    _moment("next_at"),
+    PrimaryKeyConstraint("build", "trigger"),
+    Index("ix_ended_upstreams_trigger", "trigger"),
+    Index("ix_ended_upstreams_next_at", "next_at"),
+)
+
 # --- source -------------------------------------------------------------------------------------
 
 revisions = Table(
@@ -290,14 +353,21 @@ evaluations = Table(
     _to("project", "projects"),
     _to("pipeline", "pipelines", optional=True),
     _text("kind", None),
+    _to("trigger", "triggers", optional=True, gone="SET NULL"),
+    Column("parent_build", Integer, nullable=True),
+    _moment("due_at", optional=True),
     _text("reason"),
     _text("submitter"),
     _integer("builds_left"),
+    _integer("worst", 0),
     Column("result", Integer, nullable=True),
     _moment("created_at"),
     _moment("finished_at", optional=True),
     Index("ix_evaluations_project_id", "project", "id"),
     Index("ix_evaluations_pipeline_id", "pipeline", "id"),
+    Index("ix_evaluations_trigger_id", "trigger", "id"),
+    Index("ix_evaluations_parent_build", "parent_build"),
+    Index("uq_evaluations_trigger_due_at", "trigger", "due_at", unique=True),
     sqlite_autoincrement=True,
 )
 
@@ -336,6 +406,9 @@ builds = Table(
     _to("rebuild_of", "builds", optional=True, gone="SET NULL"),
     _integer("restarts", 0),
     _integer("keep", 0),
+    _integer("trusted", 1),
+    _text("ref"),
+    _text("environment"),
     _moment("created_at"),
     _moment("started_at", optional=True),
     _moment("finished_at", optional=True),
@@ -347,6 +420,7 @@ builds = Table(
     Index("ix_builds_revision", "revision"),
     Index("ix_builds_submitter_id", "submitter", "id"),
     Index("ix_builds_unfinished", "id", sqlite_where=UNFINISHED, postgresql_where=UNFINISHED),
+    Index("ix_builds_unfinished_ref", "pipeline", "ref", "id", sqlite_where=UNFINISHED, postgresql_where=UNFINISHED),
     sqlite_autoincrement=True,
 )
 

@@ -285,6 +285,8 @@ def upgrade() -> None:
         sa.Column("next_number", sa.Integer(), server_default="1", nullable=False),
         sa.Column("next_attempt_number", sa.Integer(), server_default="1", nullable=False),
         sa.Column("latest_version", sa.Integer(), nullable=True),
+        sa.Column("source", TEXT, server_default="", nullable=False),
+        sa.Column("disabled_at", sa.BigInteger(), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(
@@ -343,14 +345,78 @@ def upgrade() -> None:
     )
     op.create_index("ix_tokens_user", "tokens", ["user"])
     op.create_table(
+        "triggers",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("project", sa.Integer(), nullable=False),
+        sa.Column("kind", TEXT, nullable=False),
+        sa.Column("name", TEXT, nullable=False),
+        sa.Column("enabled", sa.Integer(), server_default="1", nullable=False),
+        sa.Column("spec", TEXT, nullable=False),
+        sa.Column("defined_by", TEXT, nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["project"], ["projects.id"], name=op.f("fk_triggers_project"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_triggers")),
+        sa.UniqueConstraint("name", name=op.f("uq_triggers_name")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_triggers_kind_id", "triggers", ["kind", "id"])
+    op.create_index("ix_triggers_project_id", "triggers", ["project", "id"])
+    op.create_table(
+        "trigger_pipelines",
+        sa.Column("trigger", sa.Integer(), nullable=False),
+        sa.Column("pipeline", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["pipeline"], ["pipelines.id"], name=op.f("fk_trigger_pipelines_pipeline"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["trigger"], ["triggers.id"], name=op.f("fk_trigger_pipelines_trigger"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("trigger", "pipeline", name=op.f("pk_trigger_pipelines")),
+    )
+    op.create_index("ix_trigger_pipelines_pipeline", "trigger_pipelines", ["pipeline"])
+    op.create_table(
+        "trigger_upstreams",
+        sa.Column("pipeline", sa.Integer(), nullable=False),
+        sa.Column("trigger", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["pipeline"], ["pipelines.id"], name=op.f("fk_trigger_upstreams_pipeline"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["trigger"], ["triggers.id"], name=op.f("fk_trigger_upstreams_trigger"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("pipeline", "trigger", name=op.f("pk_trigger_upstreams")),
+    )
+    op.create_index("ix_trigger_upstreams_trigger", "trigger_upstreams", ["trigger"])
+    op.create_table(
+        "trigger_states",
+        sa.Column("trigger", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("checked_at", sa.BigInteger(), nullable=True),
+        sa.Column("next_at", sa.BigInteger(), nullable=True),
+        sa.Column("requested_at", sa.BigInteger(), nullable=True),
+        sa.Column("revision", TEXT, server_default="", nullable=False),
+        sa.Column("error", TEXT, server_default="", nullable=False),
+        sa.Column("error_at", sa.BigInteger(), nullable=True),
+        sa.Column("leased_until", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["trigger"], ["triggers.id"], name=op.f("fk_trigger_states_trigger"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("trigger", name=op.f("pk_trigger_states")),
+    )
+    op.create_index("ix_trigger_states_next_at", "trigger_states", ["next_at"])
+    op.create_table(
         "evaluations",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("project", sa.Integer(), nullable=False),
         sa.Column("pipeline", sa.Integer(), nullable=True),
         sa.Column("kind", TEXT, nullable=False),
+        sa.Column("trigger", sa.Integer(), nullable=True),
+        sa.Column("parent_build", sa.Integer(), nullable=True),
+        sa.Column("due_at", sa.BigInteger(), nullable=True),
         sa.Column("reason", TEXT, server_default="", nullable=False),
         sa.Column("submitter", TEXT, server_default="", nullable=False),
         sa.Column("builds_left", sa.Integer(), nullable=False),
+        sa.Column("worst", sa.Integer(), server_default="0", nullable=False),
         sa.Column("result", sa.Integer(), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("finished_at", sa.BigInteger(), nullable=True),
@@ -358,9 +424,13 @@ def upgrade() -> None:
             ["pipeline"], ["pipelines.id"], name=op.f("fk_evaluations_pipeline"), ondelete="CASCADE"
         ),
         sa.ForeignKeyConstraint(["project"], ["projects.id"], name=op.f("fk_evaluations_project"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["trigger"], ["triggers.id"], name=op.f("fk_evaluations_trigger"), ondelete="SET NULL"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_evaluations")),
         sqlite_autoincrement=True,
     )
+    op.create_index("ix_evaluations_parent_build", "evaluations", ["parent_build"])
+    op.create_index("ix_evaluations_trigger_id", "evaluations", ["trigger", "id"])
+    op.create_index("uq_evaluations_trigger_due_at", "evaluations", ["trigger", "due_at"], unique=True)
     op.create_index("ix_evaluations_pipeline_id", "evaluations", ["pipeline", "id"])
     op.create_index("ix_evaluations_project_id", "evaluations", ["project", "id"])
     op.create_table(
@@ -439,6 +509,9 @@ def upgrade() -> None:
         sa.Column("rebuild_of", sa.Integer(), nullable=True),
         sa.Column("restarts", sa.Integer(), server_default="0", nullable=False),
         sa.Column("keep", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("trusted", sa.Integer(), server_default="1", nullable=False),
+        sa.Column("ref", TEXT, server_default="", nullable=False),
+        sa.Column("environment", TEXT, server_default="", nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("started_at", sa.BigInteger(), nullable=True),
         sa.Column("finished_at", sa.BigInteger(), nullable=True),
@@ -471,6 +544,27 @@ def upgrade() -> None:
         sqlite_where=sa.text("phase < 4"),
         postgresql_where=sa.text("phase < 4"),
     )
+    op.create_index(
+        "ix_builds_unfinished_ref",
+        "builds",
+        ["pipeline", "ref", "id"],
+        sqlite_where=sa.text("phase < 4"),
+        postgresql_where=sa.text("phase < 4"),
+    )
+    op.create_table(
+        "ended_upstreams",
+        sa.Column("build", sa.Integer(), nullable=False),
+        sa.Column("trigger", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("next_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["build"], ["builds.id"], name=op.f("fk_ended_upstreams_build"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["trigger"], ["triggers.id"], name=op.f("fk_ended_upstreams_trigger"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("build", "trigger", name=op.f("pk_ended_upstreams")),
+    )
+    op.create_index("ix_ended_upstreams_next_at", "ended_upstreams", ["next_at"])
+    op.create_index("ix_ended_upstreams_trigger", "ended_upstreams", ["trigger"])
     op.create_table(
         "evaluation_revisions",
         sa.Column("evaluation", sa.Integer(), nullable=False),
