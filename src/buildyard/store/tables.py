@@ -282,7 +282,7 @@ trigger_pipelines = Table(
     _to("trigger", "triggers"),
     _to("pipeline", "pipelines"),
     PrimaryKeyConstraint("trigger", "pipeline"),
-    Index("ix_trigger_pipelines_pipeline", "pipeline"),
+    Index("ix_trigger_pipelines_pipeline", "pipeline", "trigger"),
 )
 
 trigger_upstreams = Table(

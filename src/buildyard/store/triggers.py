@@ -69,7 +69,7 @@ OF_PIPELINE = Statement(
     select(*_TRIGGER)
     .select_from(triggers.join(trigger_pipelines, trigger_pipelines.c.trigger == triggers.c.id))
     .where(trigger_pipelines.c.pipeline == given("of"))
-    .order_by(triggers.c.id)
+    .order_by(trigger_pipelines.c.trigger)
 )
 ADD = insertion(triggers)
 CHANGE = Statement(
@@ -96,18 +96,14 @@ LOCK_PIPELINE = Statement(
 )
 DROP_PIPELINES = Statement(delete(trigger_pipelines).where(trigger_pipelines.c.trigger == given("of")))
 ADD_PIPELINE = insertion(trigger_pipelines)
-UPSTREAMS = Statement(
-    select(trigger_upstreams.c.pipeline)
-    .where(trigger_upstreams.c.trigger == given("of"))
-    .order_by(trigger_upstreams.c.pipeline)
-)
+UPSTREAMS = Statement(select(trigger_upstreams.c.pipeline).where(trigger_upstreams.c.trigger == given("of")))
 DROP_UPSTREAMS = Statement(delete(trigger_upstreams).where(trigger_upstreams.c.trigger == given("of")))
 ADD_UPSTREAM = insertion(trigger_upstreams)
 FOLLOWERS = Statement(
     select(*_TRIGGER)
     .select_from(triggers.join(trigger_upstreams, trigger_upstreams.c.trigger == triggers.c.id))
     .where(trigger_upstreams.c.pipeline == given("of"), triggers.c.enabled == 1)
-    .order_by(triggers.c.id)
+    .order_by(trigger_upstreams.c.trigger)
 )
 ADD_STATE = Statement(
     insert(trigger_states)
@@ -249,7 +245,7 @@ async def lock_pipeline(tx: Transaction, pipeline: PipelineId) -> None:
 
 async def upstreams_of(tx: Transaction, trigger: TriggerId) -> list[PipelineId]:
     """The pipelines after whose builds a trigger fires."""
-    return [PipelineId(row[0]) for row in await tx.fetch(UPSTREAMS, of=trigger)]
+    return sorted(PipelineId(row[0]) for row in await tx.fetch(UPSTREAMS, of=trigger))
 
 
 async def set_upstreams(tx: Transaction, trigger: TriggerId, pipelines: Sequence[PipelineId]) -> None:

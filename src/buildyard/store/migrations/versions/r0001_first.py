@@ -374,7 +374,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("trigger", "pipeline", name=op.f("pk_trigger_pipelines")),
     )
-    op.create_index("ix_trigger_pipelines_pipeline", "trigger_pipelines", ["pipeline"])
+    op.create_index("ix_trigger_pipelines_pipeline", "trigger_pipelines", ["pipeline", "trigger"])
     op.create_table(
         "trigger_upstreams",
         sa.Column("pipeline", sa.Integer(), nullable=False),
