@@ -208,6 +208,16 @@ class Workspace(Protocol):
         """The path of the same folder as the commands see it."""
         ...
 
+    @property
+    def home(self) -> Path:
+        """Where the job's home folder lies for the worker: outside `folder`, the job's own, gone with the workspace."""
+        ...
+
+    @property
+    def inside_home(self) -> str:
+        """The path of the home folder as the commands see it."""
+        ...
+
     async def run(self, command: Command, output: OutputSink) -> Exit:
         """Run to the end and pass on all output. When it returns, nothing that it started runs any more."""
         ...

@@ -16,6 +16,7 @@ a repeated one changes nothing and gets the same answer.
 """
 
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -111,10 +112,30 @@ class InputFile(Message, frozen=True, kw_only=True):
     link: bool = False
 
 
+class GrantedSecret(Message, frozen=True, kw_only=True):
+    """A secret of a leased job. `path` is that of its file, relative to the job's home folder; empty: no file.
+
+    `variable` holds the value, or the path of the file if there is one.
+    """
+
+    name: str
+    value: bytes
+    variable: str
+    path: str = ""
+    mode: int = 0o600
+
+    def __repr__(self) -> str:
+        return f"GrantedSecret(name={self.name!r}, value=***)"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("name", self.name), ("value", "***")]
+
+
 class JobGrant(Message, frozen=True, kw_only=True):
     """A leased job, whole. `environment` is what the server adds to every step.
 
-    At most one of `git` and `folder` is there: the source to lay into the workspace.
+    At most one of `git` and `folder` is there: the source to lay into the workspace. `refused` says why the job
+    cannot be run after all: the worker ends the attempt with these words.
     """
 
     attempt: int
@@ -135,6 +156,8 @@ class JobGrant(Message, frozen=True, kw_only=True):
     environment: dict[str, str] = {}
     image_url: str = ""
     trusted: bool = True
+    secrets: list[GrantedSecret] = []
+    refused: str = ""
 
 
 class Claimed(Message, frozen=True, kw_only=True):

@@ -64,6 +64,21 @@ class Requirement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SecretUse:
+    """A secret that a job names. `given` is `env`, `file`, or empty: as the secret's kind says.
+
+    `path` is relative to the job's home folder; an `optional` secret that there is none of is left out.
+    """
+
+    name: str
+    given: str = ""
+    variable: str = ""
+    path: str = ""
+    mode: int | None = None
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
     """One job of a pipeline: what one worker runs in one workspace.
 
@@ -76,6 +91,7 @@ class JobSpec:
     needs: tuple[str, ...] = ()
     image: str = ""
     environment: dict[str, str] = field(default_factory=dict)
+    secrets: tuple[SecretUse, ...] = ()
     caches: tuple[CacheSpec, ...] = ()
     outputs: tuple[str, ...] = ()
     require: Requirement = Requirement()

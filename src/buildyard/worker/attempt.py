@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, field
+from traceback import format_exception
 
 import structlog
 
@@ -17,6 +18,7 @@ from buildyard.worker.environment import step_command
 from buildyard.worker.held import Ending, HeldAttempt
 from buildyard.worker.outputs import keep_outputs
 from buildyard.worker.placing import place_script, remove_script
+from buildyard.worker.secrets import hand_out
 from buildyard.worker.setup import failed, introduce, lay_in
 from buildyard.worker.step_log import StepLog
 
@@ -31,6 +33,7 @@ class _Room:
 
     workspace: Workspace | None = None
     caches: list[Wanted] = field(default_factory=list)
+    secrets: dict[str, str] = field(default_factory=dict, repr=False)
 
 
 async def run_attempt(bench: Bench, held: HeldAttempt) -> None:
@@ -63,8 +66,8 @@ async def _ending(bench: Bench, held: HeldAttempt, room: _Room) -> Ending:
             raise
         _take_back_cancelling()
         return held.stopped
-    except Exception as exc:
-        log.exception("attempt_failed", attempt=held.grant.attempt)
+    except Exception as exc:  # noqa: BLE001 - logged with its traceback, which must be masked
+        log.error("attempt_failed", attempt=held.grant.attempt, error=held.masked("".join(format_exception(exc))))
         return Ending(
             result=Result.ERROR, cause=Cause.EXECUTOR, detail=f"the worker failed: {type(exc).__name__}: {exc}"
         )
@@ -84,6 +87,8 @@ async def _set_up(bench: Bench, held: HeldAttempt, room: _Room) -> Ending | None
         ending = await _open(bench, held, room, step)
         if ending is None and room.workspace is not None:
             ending = await lay_in(bench, held, room.workspace, step, room.caches)
+        if ending is None and room.workspace is not None:
+            ending = hand_out(held, room.workspace, step, room.secrets)
     except asyncio.CancelledError:
         _tell_stop(held, step)
         raise
@@ -94,6 +99,8 @@ async def _set_up(bench: Bench, held: HeldAttempt, room: _Room) -> Ending | None
 
 
 async def _open(bench: Bench, held: HeldAttempt, room: _Room, step: StepLog) -> Ending | None:
+    if held.grant.refused:
+        return Ending(result=Result.ERROR, cause=Cause.INPUTS, detail=held.grant.refused)
     name = held.grant.spec.require.executor or bench.config.executor
     executor = bench.executors.get(name)
     if executor is None:
@@ -146,7 +153,7 @@ async def _run_steps(bench: Bench, held: HeldAttempt, room: _Room) -> Ending:
     specs = held.grant.spec.steps
     for number, spec in enumerate(specs, 1):
         step = StepLog(held, rows[number])
-        ended = await _run_step(bench, held, room.workspace, spec, step)
+        ended = await _run_step(bench, held, room, spec, step)
         if ended.result is not Result.SUCCESS:
             step.finish(ended)
             return _as_ending(ended, rows[number])
@@ -164,13 +171,16 @@ async def _run_steps(bench: Bench, held: HeldAttempt, room: _Room) -> Ending:
     return _SUCCESS
 
 
-async def _run_step(bench: Bench, held: HeldAttempt, workspace: Workspace, spec: StepSpec, step: StepLog) -> Exit:
+async def _run_step(bench: Bench, held: HeldAttempt, room: _Room, spec: StepSpec, step: StepLog) -> Exit:
     """One command; if it is stopped, its end is told here."""
+    workspace = room.workspace
+    assert workspace is not None
     step.start()
     script = ""
     try:
         script = place_script(workspace.folder, spec.run)
-        command = step_command(bench.config, held.grant, spec, f"{workspace.inside}/{script}", workspace.inside)
+        where = f"{workspace.inside}/{script}"
+        command = step_command(bench.config, held.grant, spec, where, workspace.inside, room.secrets)
         running = asyncio.ensure_future(workspace.run(command, step.write))
         ended = await _until_stopped(workspace, running)
     except asyncio.CancelledError:
@@ -238,4 +248,4 @@ async def _close(room: _Room, held: HeldAttempt) -> None:
                 await asyncio.wait({closing})
                 raise
     if closing.exception() is not None:
-        log.error("workspace_not_removed", attempt=held.grant.attempt, error=str(closing.exception()))
+        log.error("workspace_not_removed", attempt=held.grant.attempt, error=held.masked(str(closing.exception())))

@@ -7,8 +7,13 @@ from buildyard.protocol import JobGrant
 from buildyard.worker.config import WorkerConfig
 
 
-def step_command(config: WorkerConfig, grant: JobGrant, step: StepSpec, script: str, inside: str) -> Command:
-    """How a step is run: `script` is the path of its script as the command sees it, `inside` that of the workspace."""
+def step_command(
+    config: WorkerConfig, grant: JobGrant, step: StepSpec, script: str, inside: str, secrets: dict[str, str]
+) -> Command:
+    """How a step is run: `script` is the path of its script as the command sees it, `inside` that of the workspace.
+
+    Variables of `secrets` win over the job's own of the same name.
+    """
     where = Surroundings(
         attempt=str(grant.number),
         build=grant.build_uid,
@@ -21,7 +26,7 @@ def step_command(config: WorkerConfig, grant: JobGrant, step: StepSpec, script: 
     )
     return Command(
         argv=(*shell_of(step), script),
-        environment=variables_of(grant.spec, step, where, config.variables, grant.environment),
+        environment=variables_of(grant.spec, step, where, config.variables, grant.environment) | secrets,
         timeout_s=step.timeout_s,
         silent_s=grant.spec.limits.silent_s,
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from buildyard.domain.states import Cause, Result
 from buildyard.protocol import Finished, Held, JobGrant, OutputFile, SavedCache
+from buildyard.worker.masking import Mask
 from buildyard.worker.reel import Reel
 
 
@@ -36,6 +37,7 @@ class HeldAttempt:
         self.task: asyncio.Task[None] | None = None
         self.stopped: Ending | None = None
         self.log_left = grant.spec.limits.log_bytes
+        self.mask = Mask(secret.value for secret in grant.secrets) if grant.secrets else None
         self._ended = False
         reel.failed = self._fail
 
@@ -61,6 +63,10 @@ class HeldAttempt:
         self.reel.close()
         self.stop(DROPPED)
 
+    def masked(self, text: str) -> str:
+        """A text without the values of the attempt's secrets."""
+        return self.mask.text(text) if self.mask else text
+
     def finish(self, ending: Ending) -> None:
         """Tell the end."""
         self._ended = True
@@ -70,7 +76,7 @@ class HeldAttempt:
                 token="",
                 result=ending.result,
                 cause=ending.cause,
-                detail=ending.detail,
+                detail=self.masked(ending.detail),
                 outputs=list(ending.outputs),
                 caches=list(ending.caches),
             )

@@ -38,6 +38,9 @@ def _judge(found: Collected, held: HeldAttempt, log: StepLog) -> Ending | None:
     """What speaks against keeping what was found."""
     for skipped in found.skipped:
         log.say(f"outputs: not kept: {skipped}")
+    if betraying := [file.path for file in found.files if held.masked(file.path) != file.path]:
+        detail = f"the name of an output holds a secret: {betraying[0]}"
+        return Ending(result=Result.FAILURE, cause=Cause.OUTPUTS, detail=detail)
     if found.missing:
         named = ", ".join(found.missing)
         return Ending(result=Result.FAILURE, cause=Cause.OUTPUTS, detail=f"the job did not make its outputs: {named}")

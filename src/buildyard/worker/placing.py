@@ -3,9 +3,10 @@
 import os
 import secrets
 import stat
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from buildyard.domain.errors import Invalid
 from buildyard.domain.paths import check_path, normal
@@ -46,14 +47,27 @@ def hide_scripts(folder: Path) -> None:
 
 async def place_file(folder: Path, path: str, mode: int, data: AsyncIterator[bytes]) -> None:
     """Write a file, with the folders on its way, in place of what was there. OSError if a link is in the way."""
-    parent = _open_parent(folder, path)
+    with _new_file(folder, path, mode) as file:
+        async for piece in data:
+            file.write(piece)
+
+
+def place_private(home: Path, path: str, mode: int, data: bytes) -> None:
+    """Write a file into the job's home folder; the folders on its way are for the job's user only."""
+    with _new_file(home, path, mode, folder_mode=0o700) as file:
+        file.write(data)
+
+
+@contextmanager
+def _new_file(folder: Path, path: str, mode: int, *, folder_mode: int = 0o755) -> Iterator[BinaryIO]:
+    """A file to be written; it gets its mode at the end."""
+    parent = _open_parent(folder, path, folder_mode)
     try:
         name = normal(path).rsplit("/", 1)[-1]
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=parent)
         with os.fdopen(os.open(name, _NEW, 0o600, dir_fd=parent), "wb") as file:
-            async for piece in data:
-                file.write(piece)
+            yield file
             os.fchmod(file.fileno(), mode & 0o777)
     finally:
         os.close(parent)
@@ -77,7 +91,7 @@ def place_link(folder: Path, path: str, target: str) -> None:
         os.close(parent)
 
 
-def _open_parent(folder: Path, path: str) -> int:
+def _open_parent(folder: Path, path: str, folder_mode: int = 0o755) -> int:
     """A descriptor of the folder that `path` lies in, made if missing, reached through real folders only."""
     if faults := check_path(path, "path"):
         raise Invalid(f"the path {path!r} {faults[0].message}")
@@ -85,7 +99,7 @@ def _open_parent(folder: Path, path: str) -> int:
     for part in normal(path).split("/")[:-1]:
         try:
             with suppress(FileExistsError):
-                os.mkdir(part, 0o755, dir_fd=current)
+                os.mkdir(part, folder_mode, dir_fd=current)
             inner = os.open(part, _FOLDER, dir_fd=current)
         finally:
             os.close(current)

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from contextlib import suppress
+from traceback import format_exception
 from typing import Any
 
 import structlog
@@ -253,7 +254,7 @@ class Worker:
         self._running.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            log.error("attempt_failed", attempt=held.grant.attempt, exc_info=error)
+            log.error("attempt_failed", attempt=held.grant.attempt, error=held.masked("".join(format_exception(error))))
         if not held.is_ended:
             detail = f"the worker failed: {error}"
             held.finish(held.stopped or Ending(result=Result.ERROR, cause=Cause.EXECUTOR, detail=detail))

@@ -87,8 +87,8 @@ async def _fetch_pinned(bench: Bench, held: HeldAttempt, git: GitSource, folder:
         token=held.reel.token,
         commit=revision.commit,
         branch=revision.branch,
-        author=revision.author,
-        subject=revision.subject,
+        author=held.masked(revision.author),
+        subject=held.masked(revision.subject),
     )
     pinned = await bench.patiently(lambda: bench.client.pin_revision(found))
     if pinned.commit == revision.commit:

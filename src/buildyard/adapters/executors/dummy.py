@@ -81,6 +81,14 @@ class _DummyWorkspace:
     def inside(self) -> str:
         return os.fspath(self._folders.files)
 
+    @property
+    def home(self) -> Path:
+        return self._folders.home
+
+    @property
+    def inside_home(self) -> str:
+        return os.fspath(self._folders.home)
+
     async def run(self, command: Command, output: OutputSink) -> Exit:
         if self._closed or self._play is not None:
             raise Unavailable("the workspace is closed" if self._closed else "the workspace runs a command already")

@@ -51,6 +51,10 @@ class _Host:
     def inside(self) -> str:
         return os.fspath(self.folders.files)
 
+    @property
+    def inside_home(self) -> str:
+        return os.fspath(self.folders.home)
+
     async def prepare(self) -> None:
         pass
 

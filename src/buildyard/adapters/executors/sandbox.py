@@ -103,12 +103,17 @@ class _Bubblewrap:
     def inside(self) -> str:
         return WORKSPACE
 
+    @property
+    def inside_home(self) -> str:
+        return HOME
+
     async def prepare(self) -> None:
         """Runs nothing of the job, so what is checked here stays so until bubblewrap has used it."""
         if self.mount_points:
             await asyncio.to_thread(make_mount_points, self.folders.temporary, self.mount_points)
         if self.user is not None:
             await asyncio.to_thread(hand_over, self.folders.files, self.user)
+            await asyncio.to_thread(hand_over, self.folders.home, self.user)
 
     def wrap(self, command: Command) -> _Sandboxed:
         """The last wrapper, env, enters the folder with the job's own rights and finds the program by its PATH."""

@@ -27,6 +27,11 @@ class Enclosure(Protocol):
         """The workspace's path as commands see it."""
         ...
 
+    @property
+    def inside_home(self) -> str:
+        """The home folder's path as commands see it."""
+        ...
+
     async def prepare(self) -> None:
         """Make the files ready for a command; awaited before each one."""
         ...
@@ -100,6 +105,16 @@ class TreeWorkspace:
     def inside(self) -> str:
         """See `ports.Workspace`."""
         return self._enclosure.inside
+
+    @property
+    def home(self) -> Path:
+        """See `ports.Workspace`."""
+        return self._held.folders.home
+
+    @property
+    def inside_home(self) -> str:
+        """See `ports.Workspace`."""
+        return self._enclosure.inside_home
 
     async def run(self, command: Command, output: OutputSink) -> Exit:
         """See `ports.Workspace`. Raises Invalid for a `cwd` outside, Unavailable if the workspace is closed or busy."""
