@@ -34,6 +34,7 @@ from buildyard.engine import (
     pipelines,
     progress,
     projects,
+    receiving,
     revisions,
     runner_files,
     runner_results,
@@ -245,6 +246,12 @@ LETS_IN: dict[Callable[..., Any], tuple[set[str], Call]] = {
         lambda tx, who, _at: projects.require_definer(tx, who, "hello"),
     ),
     projects.get_project: (READERS, lambda tx, who, at: projects.get_project(tx, who, at.project)),
+    receiving.receive_delivery: (
+        set(),  # hooks only, after they saw the signature
+        lambda tx, who, _at: receiving.receive_delivery(
+            tx, who, receiving.Delivery(hook="h", key="k", event="push"), [], queue_limit=1
+        ),
+    ),
     revisions.pin_revision: (
         WORKERS,
         lambda tx, who, at: revisions.pin_revision(

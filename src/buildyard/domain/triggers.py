@@ -23,6 +23,7 @@ class TriggerKind(StrEnum):
     CRON = "cron"
     POLL = "poll"
     UPSTREAM = "upstream"
+    PULL_REQUEST = "pull_request"
 
 
 class Missed(StrEnum):
@@ -61,6 +62,19 @@ class Push:
     filters: Filters = Filters()
     skip_words: tuple[str, ...] = SKIP_WORDS
     cancel_superseded: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullRequest:
+    """A pull request to the repository of one of its pipelines, told by the forge.
+
+    The filters' branches are those that it asks to change; which files it changes is not told. A skip word counts
+    in its title. Pull requests from forks, whose authors may be strangers, start nothing.
+    """
+
+    filters: Filters = Filters()
+    skip_words: tuple[str, ...] = SKIP_WORDS
+    cancel_superseded: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,13 +134,14 @@ class Manual:
     parameters: tuple[Parameter, ...] = ()
 
 
-Spec = Push | Poll | Cron | Upstream | Manual
+Spec = Push | PullRequest | Poll | Cron | Upstream | Manual
 SPECS: dict[TriggerKind, type[Spec]] = {
     TriggerKind.MANUAL: Manual,
     TriggerKind.PUSH: Push,
     TriggerKind.CRON: Cron,
     TriggerKind.POLL: Poll,
     TriggerKind.UPSTREAM: Upstream,
+    TriggerKind.PULL_REQUEST: PullRequest,
 }
 
 

@@ -344,6 +344,37 @@ revisions = Table(
     sqlite_autoincrement=True,
 )
 
+changes = Table(
+    "changes",
+    metadata,
+    _id(),
+    _to("project", "projects"),
+    _to("revision", "revisions"),
+    _text("committer"),
+    _text("files", "[]"),
+    _text("category"),
+    _text("link"),
+    _to("parent", "changes", optional=True, gone="SET NULL"),
+    _moment("committed_at", optional=True),
+    _moment("created_at"),
+    Index("ix_changes_project_id", "project", "id"),
+    Index("ix_changes_revision", "revision"),
+    Index("ix_changes_parent", "parent"),
+    sqlite_autoincrement=True,
+)
+
+hook_deliveries = Table(
+    "hook_deliveries",
+    metadata,
+    Column("hook", BYTEWISE, nullable=False),
+    Column("key", BYTEWISE, nullable=False),
+    _text("event"),
+    _text("answer"),
+    _moment("received_at"),
+    PrimaryKeyConstraint("hook", "key"),
+    Index("ix_hook_deliveries_received_at", "received_at"),
+)
+
 # --- runs ---------------------------------------------------------------------------------------
 
 evaluations = Table(
@@ -379,6 +410,15 @@ evaluation_revisions = Table(
     _to("revision", "revisions"),
     PrimaryKeyConstraint("evaluation", "input"),
     Index("ix_evaluation_revisions_revision", "revision"),
+)
+
+evaluation_changes = Table(
+    "evaluation_changes",
+    metadata,
+    _to("evaluation", "evaluations"),
+    _to("change", "changes"),
+    PrimaryKeyConstraint("evaluation", "change"),
+    Index("ix_evaluation_changes_change", "change"),
 )
 
 builds = Table(

@@ -9,9 +9,10 @@ from sqlalchemy.dialects.postgresql import insert
 
 from buildyard.domain.errors import NotFound
 from buildyard.domain.ids import Moment, PipelineId, ProjectId, TriggerId
+from buildyard.domain.specs import GitSource
 from buildyard.domain.triggers import SPECS, Spec, TriggerKind, kind_of
 from buildyard.store.statements import Row, Statement, given, insertion
-from buildyard.store.tables import trigger_pipelines, trigger_states, trigger_upstreams, triggers
+from buildyard.store.tables import pipelines, projects, trigger_pipelines, trigger_states, trigger_upstreams, triggers
 from buildyard.store.transactions import Transaction
 
 
@@ -47,6 +48,15 @@ class TriggerState:
     leased_until: Moment | None
 
 
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A pipeline with a source, and the project that it belongs to."""
+
+    pipeline: PipelineId
+    source: GitSource
+    project: str
+
+
 _TRIGGER = (
     triggers.c.id,
     triggers.c.project,
@@ -71,6 +81,18 @@ OF_PIPELINE = Statement(
     .where(trigger_pipelines.c.pipeline == given("of"))
     .order_by(trigger_pipelines.c.trigger)
 )
+_WATCHED = (
+    select(trigger_pipelines.c.trigger, pipelines.c.id, pipelines.c.source, projects.c.slug)
+    .select_from(
+        triggers.join(trigger_pipelines, trigger_pipelines.c.trigger == triggers.c.id)
+        .join(pipelines, pipelines.c.id == trigger_pipelines.c.pipeline)
+        .join(projects, projects.c.id == pipelines.c.project)
+    )
+    .where(triggers.c.enabled == 1, pipelines.c.source != "", pipelines.c.disabled_at.is_(None))
+    .order_by(triggers.c.id, trigger_pipelines.c.pipeline)
+)
+WATCHED_BY_KIND = Statement(_WATCHED.where(triggers.c.kind == given("of_kind")))
+WATCHED_BY_ONE = Statement(_WATCHED.where(triggers.c.id == given("key")))
 ADD = insertion(triggers)
 CHANGE = Statement(
     update(triggers)
@@ -118,6 +140,7 @@ SAVE_STATE = Statement(
 )
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
+_source = msgspec.json.Decoder(GitSource).decode
 
 
 def spec_text(spec: Spec) -> str:
@@ -182,6 +205,20 @@ async def of_project(tx: Transaction, project: ProjectId) -> list[Trigger]:
 async def of_pipeline(tx: Transaction, pipeline: PipelineId) -> list[Trigger]:
     """The triggers that start a pipeline."""
     return [_trigger(row) for row in await tx.fetch(OF_PIPELINE, of=pipeline)]
+
+
+async def watched_by_kind(tx: Transaction, kind: TriggerKind) -> dict[TriggerId, list[Watched]]:
+    """The pipelines with sources that the enabled triggers of a kind start."""
+    found: dict[TriggerId, list[Watched]] = {}
+    for trigger, pipeline, source, project in await tx.fetch(WATCHED_BY_KIND, of_kind=kind):
+        found.setdefault(trigger, []).append(Watched(pipeline, _source(source), project))
+    return found
+
+
+async def watched_by(tx: Transaction, trigger: TriggerId) -> list[Watched]:
+    """The pipelines with sources that a trigger starts if it is enabled."""
+    rows = await tx.fetch(WATCHED_BY_ONE, key=trigger)
+    return [Watched(pipeline, _source(source), project) for _, pipeline, source, project in rows]
 
 
 async def add(tx: Transaction, *, project: ProjectId, name: str, spec: Spec, defined_by: str) -> Trigger:

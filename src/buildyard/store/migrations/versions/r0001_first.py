@@ -792,6 +792,50 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("ix_logs_attempt", "logs", ["attempt"])
+    op.create_table(
+        "changes",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("project", sa.Integer(), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("committer", TEXT, server_default="", nullable=False),
+        sa.Column("files", TEXT, server_default="[]", nullable=False),
+        sa.Column("category", TEXT, server_default="", nullable=False),
+        sa.Column("link", TEXT, server_default="", nullable=False),
+        sa.Column("parent", sa.Integer(), nullable=True),
+        sa.Column("committed_at", sa.BigInteger(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["parent"], ["changes.id"], name=op.f("fk_changes_parent"), ondelete="SET NULL"),
+        sa.ForeignKeyConstraint(["project"], ["projects.id"], name=op.f("fk_changes_project"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["revision"], ["revisions.id"], name=op.f("fk_changes_revision"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_changes")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_changes_parent", "changes", ["parent"])
+    op.create_index("ix_changes_project_id", "changes", ["project", "id"])
+    op.create_index("ix_changes_revision", "changes", ["revision"])
+    op.create_table(
+        "hook_deliveries",
+        sa.Column("hook", TEXT, nullable=False),
+        sa.Column("key", TEXT, nullable=False),
+        sa.Column("event", TEXT, server_default="", nullable=False),
+        sa.Column("answer", TEXT, server_default="", nullable=False),
+        sa.Column("received_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("hook", "key", name=op.f("pk_hook_deliveries")),
+    )
+    op.create_index("ix_hook_deliveries_received_at", "hook_deliveries", ["received_at"])
+    op.create_table(
+        "evaluation_changes",
+        sa.Column("evaluation", sa.Integer(), nullable=False),
+        sa.Column("change", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["change"], ["changes.id"], name=op.f("fk_evaluation_changes_change"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["evaluation"], ["evaluations.id"], name=op.f("fk_evaluation_changes_evaluation"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("evaluation", "change", name=op.f("pk_evaluation_changes")),
+    )
+    op.create_index("ix_evaluation_changes_change", "evaluation_changes", ["change"])
     op.create_index(
         "ix_jobs_queue",
         "jobs",

@@ -1,0 +1,1 @@
+"""Where forges report pushes and pull requests: `/-/hooks/{forge}/{name}`."""
