@@ -101,6 +101,15 @@ class BlobInfo:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class StoredBlob:
+    """Bytes as they lie in a blob store, and since when."""
+
+    sha256: Sha256
+    size: int
+    stored_at: Moment
+
+
 class BlobStore(Protocol):
     """Bytes named by their SHA-256, stored once, streamed, never held in memory as a whole.
 
@@ -121,6 +130,10 @@ class BlobStore(Protocol):
 
     async def remove(self, sha256: Sha256) -> None:
         """Delete a blob; an unknown one is no error."""
+        ...
+
+    async def stored(self, after: str, count: int) -> list[StoredBlob]:
+        """At most `count` blobs whose digests come after `after`, in their order; fewer only at the end of all."""
         ...
 
 

@@ -7,9 +7,10 @@ import pytest
 
 from buildyard.domain.access import SYSTEM, Actor, Visibility
 from buildyard.domain.ids import ProjectId, Sha256
+from buildyard.domain.retention import Bounds
 from buildyard.domain.specs import CacheSpec
 from buildyard.domain.states import Result
-from buildyard.engine import files, loops, projects
+from buildyard.engine import collecting, files, projects
 from buildyard.ports import BlobInfo
 from buildyard.protocol import CacheFound, FindCache, Finished, JobGrant, OutputFile, SavedCache
 from buildyard.store import kept
@@ -61,7 +62,8 @@ async def another_project(world: World) -> Project:
 
 async def evict(world: World, *, limit: int = 10**9, project_limit: int = 10**9) -> int:
     """What the loop does, with these limits."""
-    return await world.engine.run(loops.drop_caches, SYSTEM, limit=limit, project_limit=project_limit, short=False)
+    bounds = Bounds(0, 0, project_limit)
+    return (await world.engine.run(collecting.drop_caches, SYSTEM, limit=limit, bounds=bounds)).count
 
 
 async def cached(world: World, *of: Project) -> dict[str, int]:
@@ -181,15 +183,15 @@ async def test_the_same_bytes_are_stored_once_and_go_with_the_last_that_refers_t
     await stored(world, b"nothing refers to these")
     world.clock.advance(LONG)
 
-    assert await loops.collect_blobs(world.engine) == 1
+    assert (await collecting.collect_blobs(world.engine)).count == 1
     await evict(world, limit=8)
     world.clock.advance(LONG)
-    assert await loops.collect_blobs(world.engine) == 0
+    assert (await collecting.collect_blobs(world.engine)).count == 0
     assert await world.engine.blobs.size(blob.sha256) == 8
 
     await evict(world, limit=0)
     world.clock.advance(LONG)
-    assert await loops.collect_blobs(world.engine) == 1
+    assert (await collecting.collect_blobs(world.engine)).count == 1
     assert not await world.engine.read(files.knows_blob, WORKER, blob.sha256)
 
 
@@ -204,5 +206,5 @@ async def test_bytes_that_an_artifact_holds_outlive_the_cache_of_the_same(world:
     await evict(world, limit=0)
     world.clock.advance(LONG)
 
-    assert await loops.collect_blobs(world.engine) == 0
+    assert (await collecting.collect_blobs(world.engine)).count == 0
     assert await world.engine.blobs.size(blob.sha256) == blob.size

@@ -18,6 +18,7 @@ from buildyard.domain.errors import Forbidden, NotFound, Unauthenticated
 from buildyard.domain.fairness import NO_USAGE
 from buildyard.domain.ids import LogId, TokenId
 from buildyard.domain.labels import Offer
+from buildyard.domain.retention import Bounds, What
 from buildyard.domain.specs import CacheSpec, GitSource, PipelineSpec
 from buildyard.domain.states import Result
 from buildyard.domain.transitions import finished
@@ -27,6 +28,7 @@ from buildyard.engine import (
     builds,
     claiming,
     files,
+    garbage,
     identity,
     images,
     leasing,
@@ -35,6 +37,7 @@ from buildyard.engine import (
     progress,
     projects,
     receiving,
+    retention,
     revisions,
     runner_files,
     runner_results,
@@ -258,6 +261,20 @@ LETS_IN: dict[Callable[..., Any], tuple[set[str], Call]] = {
             tx, who, PinRevision(attempt=at.grant.attempt, token=at.grant.token, commit="a" * 40)
         ),
     ),
+    files.will_stay: (
+        WORKERS,
+        lambda tx, who, at: files.will_stay(tx, who, at.upload.folder.sha256, seconds=60.0),
+    ),
+    garbage.note_collecting: (SERVER, lambda tx, who, _at: garbage.note_collecting(tx, who, is_first=True, dry=False)),
+    retention.list_rules: (
+        READERS,
+        lambda tx, who, at: retention.list_rules(tx, who, at.project, policy=at.world.engine.policy),
+    ),
+    retention.set_rule: (
+        CONFIGURERS,
+        lambda tx, who, at: retention.set_rule(tx, who, at.project, "", What.LOGS, Bounds(days=1)),
+    ),
+    retention.keep_build: (RUNNERS, lambda tx, who, at: retention.keep_build(tx, who, at.build, keep=True)),
     runner_files.inputs_of_step: (
         REPORTERS,
         lambda tx, who, at: runner_files.inputs_of_step(tx, who, at.grant.job_uid, at.grant.token),
@@ -327,6 +344,7 @@ CARRY_OUT = {
     claiming.heartbeat: lambda who, at: claiming.heartbeat(
         at.world.engine, who, Heartbeat(session=at.hand.session, held=[])
     ),
+    garbage.collect_garbage: lambda who, at: garbage.collect_garbage(at.world.engine, who),
     log_reading.follow_job: lambda who, at: anext(log_reading.follow_job(at.world.engine, who, at.waiting)),
     progress.report: lambda who, at: progress.report(
         at.world.engine, who, Report(session=at.hand.session, items=[Started(attempt=at.grant.attempt, token="x")])

@@ -12,9 +12,23 @@ from buildyard.adapters.bus.memory import MemoryBus
 from buildyard.adapters.logs.local import LocalLogStore
 from buildyard.domain.access import SYSTEM, Actor, Visibility
 from buildyard.domain.ids import Sha256
+from buildyard.domain.retention import NO_BOUNDS, Bounds, What
 from buildyard.domain.specs import FolderSource, GitSource
 from buildyard.domain.states import Result
-from buildyard.engine import audit, build_lists, builds, files, identity, images, loops, pipelines, projects
+from buildyard.engine import (
+    audit,
+    build_lists,
+    builds,
+    collecting,
+    files,
+    garbage,
+    identity,
+    images,
+    loops,
+    pipelines,
+    projects,
+    retention,
+)
 from buildyard.engine.engine import Database, Engine, Policy
 from buildyard.engine.usage import UsageBook, compute_usage
 from buildyard.protocol import FindCache, Finished, OutputFile, SavedCache
@@ -110,8 +124,13 @@ async def tell(world: World) -> list[object]:
     world.clock.advance(7200)
     heard.append(await engine.run(loops.mark_workers_gone, SYSTEM))
     heard.append(await engine.run(loops.drop_old_events, SYSTEM, keep=7215.0))
-    heard.append(await engine.run(loops.drop_caches, SYSTEM, limit=0, project_limit=0, short=False))
-    heard.append(await loops.collect_blobs(engine))
+    heard.append(await engine.run(collecting.drop_caches, SYSTEM, limit=0, bounds=NO_BOUNDS))
+    heard.append(await collecting.collect_blobs(engine))
+    await engine.run(retention.set_rule, owner, world.project.uid, "", What.LOGS, Bounds(count=1))
+    await engine.run(retention.set_rule, owner, world.project.uid, "", What.BUILDS, Bounds(count=4))
+    for _ in range(2):
+        heard.append(await garbage.collect_garbage(engine, SYSTEM))
+        world.clock.advance(7200)
     return heard
 
 
@@ -159,4 +178,5 @@ async def test_the_same_story_leaves_the_same_rows(sqlite_path: Path, postgres_u
         "renames", "tokens", "groups", "group_builds", "build_access", "servers", "settings", "caches", "sessions",
             "triggers", "trigger_pipelines", "trigger_upstreams", "trigger_states", "ended_upstreams",
             "changes", "evaluation_changes", "hook_deliveries",
+        "log_removals",
     }  # fmt: skip

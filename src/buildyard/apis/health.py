@@ -22,7 +22,13 @@ class HealthRoutes:
         self._queued = Gauge("buildyard_queued_jobs", "Jobs that wait for a worker", registry=registry)
         self._workers = Gauge("buildyard_workers_connected", "Workers heard of lately", registry=registry)
         self._slots = Gauge("buildyard_worker_slots", "Places of connected workers", registry=registry)
-        self._builds = Gauge("buildyard_builds", "Builds since the beginning, by state", ("state",), registry=registry)
+        self._builds = Gauge("buildyard_builds", "Builds that there are, by state", ("state",), registry=registry)
+        self._free = Gauge("buildyard_disk_free_bytes", "Room on the data folder's disk", registry=registry)
+        self._level = Gauge("buildyard_disk_level", "0: enough room, 1: low, 2: critical", registry=registry)
+        self._removed = Gauge("buildyard_removed", "What retention took away so far", ("what",), registry=registry)
+        self._freed = Gauge(
+            "buildyard_removed_bytes", "The bytes of what retention took away so far", ("what",), registry=registry
+        )
 
     async def health(self, _request: Request) -> Response:
         """Whether the server and its parts are well: 200, or 503 with what is wrong."""
@@ -32,6 +38,7 @@ class HealthRoutes:
             "service": "buildyard",
             "version": VERSION,
             "checks": found.parts,
+            "disk": {"level": found.disk.name.lower(), "free_bytes": found.free_bytes},
         }
         return _json(body, 200 if found.ok else 503)
 
@@ -50,6 +57,10 @@ class HealthRoutes:
         self._slots.set(numbers.slots)
         for state, count in numbers.builds.items():
             self._builds.labels(state).set(count)
+        for what, count in numbers.taken.items():
+            (self._freed if what.endswith("_bytes") else self._removed).labels(what.removesuffix("_bytes")).set(count)
+        self._free.set(self._engine.free_bytes() or 0)
+        self._level.set(self._engine.disk_level())
 
 
 def _json(body: object, status: int) -> Response:

@@ -24,6 +24,7 @@ from buildyard.apis.observe import Observer
 from buildyard.apis.worker.routes import worker_app
 from buildyard.bootstrap.schema import prepare_schema
 from buildyard.domain.access import SYSTEM
+from buildyard.domain.retention import Bounds, What
 from buildyard.engine import identity
 from buildyard.engine.engine import Database, Engine, Policy, fresh_uid, system_clock
 from buildyard.engine.loops import keep_time
@@ -81,6 +82,7 @@ async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
             policy=policy_of(settings),
             usage=UsageBook(),
             stored_in=str(settings.data),
+            blobs_on_disk=not settings.blobs.url,
         )
         clockwork = asyncio.create_task(keep_time(engine))
         stack.push_async_callback(_end, clockwork)
@@ -97,12 +99,25 @@ def policy_of(settings: Settings) -> Policy:
         lease_seconds=settings.server.lease_seconds,
         unsupported_seconds=settings.server.unsupported_seconds,
         cache_bytes=settings.caches.total_bytes,
-        project_cache_bytes=settings.caches.project_bytes,
         upload_bytes=settings.limits.upload_bytes,
         blob_bytes=settings.limits.blob_bytes,
         low_disk_bytes=settings.limits.free_disk_bytes,
         event_retention_seconds=settings.retention.event_hours * 3600.0,
+        tidy_disk_bytes=settings.limits.tidy_disk_bytes,
+        retention=_bounds_of(settings),
+        retention_grace_seconds=settings.retention.grace_minutes * 60.0,
+        blob_grace_seconds=settings.retention.blob_grace_minutes * 60.0,
     )
+
+
+def _bounds_of(settings: Settings) -> dict[What, Bounds]:
+    kept = settings.retention
+    return {
+        What.BUILDS: Bounds(kept.build_days, kept.build_count, kept.build_bytes),
+        What.LOGS: Bounds(kept.log_days, kept.log_count, kept.log_bytes),
+        What.ARTIFACTS: Bounds(kept.artifact_days, kept.artifact_count, kept.artifact_bytes),
+        What.CACHES: Bounds(kept.cache_days, kept.cache_count, settings.caches.project_bytes),
+    }
 
 
 async def _open_database(settings: Settings, wakers: Wakers, stack: contextlib.AsyncExitStack) -> Database:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
-from buildyard.cli import spare_rich
+from buildyard.cli import retention, spare_rich
 from buildyard.cli.exits import ExitCode, carry_out
 from buildyard.cli.workers import worker_app
 
@@ -22,6 +22,10 @@ user_app = typer.Typer(help="Who may sign in.", no_args_is_help=True)
 app.add_typer(token_app, name="token")
 app.add_typer(user_app, name="user")
 app.add_typer(worker_app, name="worker")
+
+app.add_typer(retention.app, name="retention")
+app.command("keep")(retention.keep)
+app.command("gc")(retention.collect)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 BuildArgument = Annotated[str, typer.Argument(metavar="BUILD", help="The build's id or uid.")]

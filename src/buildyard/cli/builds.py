@@ -57,7 +57,9 @@ async def show_build(build: str, *, as_json: bool) -> int:
         screen = console()
         screen.print(summary(tree))
         screen.print(job_table(tree))
-        for label, text in (("source", tree.build.revision), ("note", tree.build.note), ("uid", tree.build.uid)):
+        kept = "its logs and files stay until the mark is taken away" if tree.build.keep else ""
+        lines = (("source", tree.build.revision), ("note", tree.build.note), ("kept", kept), ("uid", tree.build.uid))
+        for label, text in lines:
             if text:
                 screen.print(f"{label}: {text}", markup=False)
     return _code(tree.build)
@@ -135,7 +137,10 @@ async def artifacts(build: str, path: str, output: Path | None, *, as_json: bool
     if as_json:
         print_json(found)
         return
-    print_table(("job", "path", "size", "sha256"), [(a.job, a.path, file_size(a.size), a.sha256[:16]) for a in found])
+    rows = [
+        (a.job, a.path, file_size(a.size), f"deleted {a.removed_at}" if a.removed_at else a.sha256[:16]) for a in found
+    ]
+    print_table(("job", "path", "size", "sha256"), rows)
 
 
 async def _fetch(client: NativeClient, found: list[Artifact], path: str, output: Path) -> None:

@@ -3,13 +3,12 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import suppress
 from typing import Any, Literal, Protocol, TypeVar
 
 from buildyard.cli.output import PASSED, word_of
 from buildyard.client.messages import Attempt, Job, Step, Tree
 from buildyard.client.native import NativeClient
-from buildyard.domain.errors import NotFound, Unavailable
+from buildyard.domain.errors import Gone, NotFound, Unavailable
 
 T = TypeVar("T")
 Logs = Literal["all", "failed", "none"]
@@ -109,18 +108,24 @@ async def _print_log(client: NativeClient, job: Job, step: Step, display: Displa
 
 
 async def log_parts(client: NativeClient, log: int, *, follow: bool, display: Display | None) -> AsyncIterator[bytes]:
-    """A log's bytes from its beginning; with `follow` until it is sealed. A removed or unbegun log has none."""
+    """A log's bytes from its beginning; with `follow` until it is sealed.
+
+    An unbegun log has none; in place of one that was deleted comes a line that says so.
+    """
     position = 0
     while True:
-        with suppress(NotFound):
+        try:
             part = await patiently(lambda at=position: client.log(log, at, wait=follow), display)  # type: ignore[misc] # a default binds the loop's value
-            position += len(part.data)
-            if part.data:
-                yield part.data
-            if part.sealed or (not follow and not part.data):
-                return
-            continue
-        return
+        except Gone as exc:
+            yield f"--- {exc} ---\n".encode()
+            return
+        except NotFound:
+            return
+        position += len(part.data)
+        if part.data:
+            yield part.data
+        if part.sealed or (not follow and not part.data):
+            return
 
 
 async def log_lines(client: NativeClient, log: int, *, follow: bool, display: Display | None) -> AsyncIterator[bytes]:

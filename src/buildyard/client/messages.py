@@ -55,6 +55,7 @@ class Build(Message, frozen=True, kw_only=True):
     cancel_requested: bool = False
     jobs_total: int = 0
     jobs_left: int = 0
+    keep: bool = False
     revision: str = ""
     note: str = ""
     created_at: str
@@ -134,6 +135,7 @@ class Artifact(Message, frozen=True, kw_only=True):
     sha256: str
     mode: int
     link: bool = False
+    removed_at: str | None = None
 
 
 class Artifacts(Message, frozen=True, kw_only=True):
@@ -249,6 +251,58 @@ class Removed(Message, frozen=True, kw_only=True):
 
     name: str
     lost: int = 0
+
+
+class Bounds(Message, frozen=True, kw_only=True):
+    """How much is kept: of the last `days`, the newest `count`, at most `size` bytes; 0: no bound, null: not said."""
+
+    days: int | None = None
+    count: int | None = None
+    size: int | None = None
+
+
+class Rule(Message, frozen=True, kw_only=True):
+    """What `holds` somewhere for builds, artifacts, logs or caches, and what was `said` exactly there."""
+
+    what: str
+    holds: Bounds
+    said: Bounds
+
+
+class Rules(Message, frozen=True, kw_only=True):
+    """The rules of the server, a project or a pipeline."""
+
+    rules: list[Rule]
+
+
+class NewRule(Message, frozen=True, kw_only=True):
+    """What shall hold in a project or, named by its slug, a pipeline."""
+
+    what: str
+    pipeline: str = ""
+    bounds: Bounds
+
+
+class Keep(Message, frozen=True, kw_only=True):
+    """Whether a build shall lose nothing."""
+
+    keep: bool
+    reason: str = ""
+
+
+class Collect(Message, frozen=True, kw_only=True):
+    """Collect garbage for a second; with `dry_run` only count it. `cursor` is the one that the last answer gave."""
+
+    cursor: str = ""
+    dry_run: bool = False
+
+
+class Collected(Message, frozen=True, kw_only=True):
+    """What that second took away: how many of each kind, and their bytes. An empty `cursor`: it is done."""
+
+    counts: dict[str, int]
+    sizes: dict[str, int]
+    cursor: str = ""
 
 
 class Fault(Message, frozen=True, kw_only=True):

@@ -12,15 +12,20 @@ from buildyard.client.messages import (
     Artifacts,
     Build,
     Builds,
+    Collect,
+    Collected,
     Failure,
     Folder,
+    Keep,
     Message,
     NewPassword,
+    NewRule,
     NewToken,
     NewUser,
     Reason,
     Removal,
     Removed,
+    Rules,
     Submission,
     Token,
     Tokens,
@@ -35,6 +40,7 @@ from buildyard.domain.errors import (
     EngineError,
     Fault,
     Forbidden,
+    Gone,
     Invalid,
     LimitReached,
     NotFound,
@@ -56,6 +62,7 @@ _ERRORS: dict[int, type[EngineError]] = {
     403: Forbidden,
     404: NotFound,
     409: Conflict,
+    410: Gone,
     413: TooLarge,
     429: LimitReached,
     507: LimitReached,
@@ -136,6 +143,25 @@ class NativeClient:
             if reply.status != 200:
                 raise _error(reply.status, data)
             return LogPart(data, reply.headers.get(SEALED_HEADER) == "true")
+
+    async def keep(self, build: str, *, keep: bool, reason: str = "") -> Build:
+        """Set a build's keep mark, or take it away."""
+        path = f"/builds/{quote(build, safe='')}/keep"
+        return _decoded(200, await self._call("PUT", path, Keep(keep=keep, reason=reason)), Build)
+
+    async def rules(self, project: str, pipeline: str = "") -> Rules:
+        """What is kept on the server (no project), in a project, or of a pipeline."""
+        query = urlencode({"project": project, "pipeline": pipeline})
+        return await self._get(f"/retention?{query}", Rules)
+
+    async def set_rule(self, project: str, rule: NewRule) -> Rules:
+        """Say what is kept there."""
+        path = f"/retention?{urlencode({'project': project})}"
+        return _decoded(200, await self._call("PUT", path, rule), Rules)
+
+    async def collect(self, cursor: str, *, dry_run: bool) -> Collected:
+        """Collect garbage for about a second."""
+        return await self._post("/gc", Collect(cursor=cursor, dry_run=dry_run), Collected)
 
     async def users(self) -> Users:
         """Everyone."""

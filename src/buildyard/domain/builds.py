@@ -71,6 +71,7 @@ class Build:
     started_at: Moment | None
     finished_at: Moment | None
     row_version: int
+    keep: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

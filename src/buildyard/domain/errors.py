@@ -2,6 +2,7 @@
 
 EngineError
 ├── NotFound         no such thing, or the actor may not know of it
+│   └── Gone             it was there, and was deleted by rule
 ├── Forbidden        known, but not allowed
 │   └── Unauthenticated  who is asking is not known
 ├── Conflict         it exists already, or moved meanwhile
@@ -31,6 +32,10 @@ class EngineError(Exception):
 
 class NotFound(EngineError):
     """There is no such thing, or the actor may not know that there is."""
+
+
+class Gone(NotFound):
+    """It was there, and was deleted by rule; the message says when."""
 
 
 class Forbidden(EngineError):

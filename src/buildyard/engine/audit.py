@@ -8,9 +8,13 @@ from buildyard.store.transactions import Transaction
 ACTIONS = (
     "build.cancel",
     "build.create",
+    "build.keep",
     "build.retry",
+    "build.unkeep",
     "image.create",
     "project.create",
+    "retention.set",
+    "server.gc",
     "step.claim",
     "step.complete",
     "token.create",

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 from buildyard.domain.access import Actor, Permission, require
 from buildyard.domain.builds import Attempt, Build, Job, Log, Step
-from buildyard.domain.errors import NotFound
-from buildyard.domain.ids import BuildId, PipelineVersionId, RevisionId, Sha256
+from buildyard.domain.errors import Gone, NotFound
+from buildyard.domain.ids import BuildId, PipelineVersionId, RevisionId, Sha256, iso
 from buildyard.domain.specs import FolderSource, GitSource, Source
 from buildyard.engine.planning import NewBuild, add_build, jobs_that_fit, newest_version, variables_in
+from buildyard.engine.settling import locked_build
 from buildyard.engine.stopping import stop_build
 from buildyard.engine.waiting import waits_for
 from buildyard.store import attempts, audit, builds, jobs, kept, pipelines, projects
@@ -219,6 +220,8 @@ async def get_artifact(tx: Transaction, actor: Actor, uid: str) -> kept.Artifact
     artifact = await kept.artifact_by_uid(tx, uid)
     project = await projects.get(tx, (await builds.get(tx, artifact.build)).project)
     require(actor, Permission.READ, project.owner, "artifact")
+    if artifact.removed_at is not None:
+        raise Gone(f"the artifact was deleted by retention on {iso(artifact.removed_at)}")
     return artifact
 
 
@@ -238,6 +241,7 @@ async def cancel_build(tx: Transaction, actor: Actor, uid: str, *, reason: str) 
 async def rebuild_build(tx: Transaction, actor: Actor, uid: str, *, reason: str, queue_limit: int) -> BuildView:
     """Build the same version and the same source once more, as a new build."""
     view = await _readable(tx, actor, await builds.view_by_uid(tx, uid), Permission.RUN)
+    await locked_build(tx, view.build.id)
     project = await projects.get(tx, view.build.project)
     pipeline = await pipelines.get(tx, view.build.pipeline)
     submission = Submission(

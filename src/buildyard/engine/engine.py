@@ -3,13 +3,15 @@
 import os
 import shutil
 import time
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 from buildyard.domain.access import Actor
 from buildyard.domain.errors import LimitReached
 from buildyard.domain.ids import Moment
+from buildyard.domain.retention import NO_BOUNDS, Bounds, What
 from buildyard.engine.usage import UsageBook
 from buildyard.ports import BlobStore, EventBus, LogStore
 from buildyard.store.transactions import Transaction
@@ -33,7 +35,6 @@ class Policy:
     allow_local_sources: bool = False
     queue_limit: int = 200_000
     cache_bytes: int = 20 * 1024**3
-    project_cache_bytes: int = 4 * 1024**3
     lease_seconds: float = 30.0
     heartbeat_seconds: float = 5.0
     blob_grace_seconds: float = 3600.0
@@ -42,11 +43,29 @@ class Policy:
     blob_bytes: int = 4 * 1024**3
     low_disk_bytes: int = 200 * 1024**2
     unsupported_seconds: float = 0.0
+    tidy_disk_bytes: int = 0
+    retention: Mapping[What, Bounds] = field(default_factory=dict)
+    retention_grace_seconds: float = 600.0
+
+    def bounds(self, what: What) -> Bounds:
+        """The server's own rule; projects and pipelines may have others."""
+        return self.retention.get(what, NO_BOUNDS)
+
+
+class DiskLevel(IntEnum):
+    """How full the data folder's disk is: `low`: tidied at once; `critical`: no new work is taken."""
+
+    OK = 0
+    LOW = 1
+    CRITICAL = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """All that functions around use-cases need. `stored_in` is the folder whose disk must not fill up."""
+    """All that functions around use-cases need.
+
+    `stored_in` is the folder whose disk must not fill up; `blobs_on_disk`: removing blobs makes room there.
+    """
 
     database: Database
     logs: LogStore
@@ -55,10 +74,22 @@ class Engine:
     policy: Policy
     usage: UsageBook
     stored_in: str = ""
+    blobs_on_disk: bool = True
+
+    def free_bytes(self) -> int | None:
+        """How much room the data folder's disk has; None if nobody looks after it."""
+        return shutil.disk_usage(self.stored_in).free if self.stored_in else None
+
+    def disk_level(self) -> DiskLevel:
+        """How full it is now."""
+        free = self.free_bytes()
+        if free is None or free >= max(self.policy.tidy_disk_bytes, self.policy.low_disk_bytes):
+            return DiskLevel.OK
+        return DiskLevel.CRITICAL if free < self.policy.low_disk_bytes else DiskLevel.LOW
 
     def require_space(self) -> None:
         """Raise LimitReached if the disk is too full to take new work."""
-        if self.stored_in and shutil.disk_usage(self.stored_in).free < self.policy.low_disk_bytes:
+        if self.disk_level() is DiskLevel.CRITICAL:
             raise LimitReached("the server's disk is nearly full: no new work is taken until there is room")
 
     async def run(self, use_case: UseCase[P, T], actor: Actor, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterable
 
 from buildyard.domain.access import Actor, require_worker
 from buildyard.domain.errors import NotFound, Stale, Unavailable
-from buildyard.domain.ids import AttemptId, Sha256
+from buildyard.domain.ids import SECOND, AttemptId, Moment, Sha256
 from buildyard.domain.states import Phase
 from buildyard.domain.trust import is_trusted
 from buildyard.engine.engine import Engine
@@ -36,7 +36,7 @@ async def touch_blob(tx: Transaction, _actor: Actor, info: BlobInfo) -> None:
 
 
 async def knows_blob(tx: Transaction, actor: Actor, sha256: Sha256) -> bool:
-    """Whether a worker may have these bytes and need not send them.
+    """Whether a worker may have these bytes.
 
     A worker of one project knows what that project keeps and what its jobs run on now.
     """
@@ -44,6 +44,15 @@ async def knows_blob(tx: Transaction, actor: Actor, sha256: Sha256) -> bool:
     if actor.only_project is not None and not await kept.is_of_project(tx, sha256, actor.only_project):
         return False
     return await kept.knows_blob(tx, sha256)
+
+
+async def will_stay(tx: Transaction, actor: Actor, sha256: Sha256, *, seconds: float) -> bool:
+    """Whether a worker that has these bytes need not send them: they stay for `seconds` even if nothing refers to them.
+
+    Bytes that are about to be collected are sent again, which lets them stay.
+    """
+    require_worker(actor)
+    return await kept.is_fresh_blob(tx, sha256, Moment(tx.now - int(seconds * SECOND)))
 
 
 async def find_cache(tx: Transaction, actor: Actor, wanted: FindCache) -> CacheFound:

@@ -1,13 +1,12 @@
 """How the server is: whether it can take work, and the numbers that monitoring wants."""
 
 import asyncio
-import shutil
 from dataclasses import dataclass
 
 from buildyard.domain.access import Actor
 from buildyard.domain.errors import EngineError, NotFound
 from buildyard.domain.ids import Sha256
-from buildyard.engine.engine import Engine
+from buildyard.engine.engine import DiskLevel, Engine
 from buildyard.store import counters, jobs, workers
 from buildyard.store.transactions import Transaction
 
@@ -19,9 +18,11 @@ NO_BLOB = Sha256("0" * 64)
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Each part's state: `ok`, or what is wrong."""
+    """Each part's state: `ok`, or what is wrong; and the disk, which may be low without anything being wrong yet."""
 
     parts: dict[str, str]
+    disk: DiskLevel
+    free_bytes: int | None
 
     @property
     def ok(self) -> bool:
@@ -37,6 +38,7 @@ class Numbers:
     workers_connected: int
     slots: int
     builds: dict[str, int]
+    taken: dict[str, int]
 
 
 async def check_health(engine: Engine, actor: Actor) -> Health:
@@ -48,10 +50,9 @@ async def check_health(engine: Engine, actor: Actor) -> Health:
     except EngineError as exc:
         parts["database"] = str(exc)
     parts["blobs"] = await _blobs(engine)
-    free = shutil.disk_usage(engine.stored_in).free if engine.stored_in else None
-    low = free is not None and free < engine.policy.low_disk_bytes
-    parts["disk"] = f"only {free} bytes are free" if low else "ok"
-    return Health(parts)
+    free, level = engine.free_bytes(), engine.disk_level()
+    parts["disk"] = f"only {free} bytes are free" if level is DiskLevel.CRITICAL else "ok"
+    return Health(parts, level, free)
 
 
 async def _blobs(engine: Engine) -> str:
@@ -74,4 +75,5 @@ async def read_numbers(tx: Transaction, _actor: Actor) -> Numbers:
         workers_connected=len(connected),
         slots=sum(worker.slots for worker in connected),
         builds=await counters.all_of(tx, "server", 0),
+        taken=await counters.all_of(tx, "retention", 0),
     )

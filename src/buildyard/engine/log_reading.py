@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from buildyard.domain.access import Actor, Permission, require
 from buildyard.domain.builds import Attempt, Log, State, Step
 from buildyard.domain.errors import NotFound
-from buildyard.domain.ids import BuildId, LogId, Moment
+from buildyard.domain.ids import BuildId, LogId, Moment, iso
 from buildyard.domain.states import Phase, Stream
 from buildyard.engine.engine import Engine
 from buildyard.ports import Chunk, Line
@@ -21,7 +21,7 @@ from buildyard.store.transactions import Transaction
 QUIET_SECONDS = 5.0
 """How long nothing may come before a follower looks again whether anything more can."""
 _LINES = 1000
-REMOVED = b"--- this log was removed ---\n"
+REMOVED = "--- this log was deleted by retention on {} ---\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,12 @@ class Part:
     log: LogId
     begun: bool
     over: bool
-    removed: bool
+    removed_at: Moment | None
+
+    @property
+    def removed(self) -> bool:
+        """Whether retention deleted it."""
+        return self.removed_at is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +109,7 @@ def _part(attempt: Attempt, step: Step, log: Log) -> Part:
         log=log.id,
         begun=step.started_at is not None,
         over=Phase.FINISHED in (step.state.phase, attempt.state.phase) or log.sealed_at is not None,
-        removed=log.removed_at is not None,
+        removed_at=log.removed_at,
     )
 
 
@@ -125,7 +130,7 @@ class _Layout:
 
     def head(self, part: Part) -> bytes:
         """The headline of a part, and that it was removed, if so."""
-        head = REMOVED if part.removed else b""
+        head = b"" if part.removed_at is None else REMOVED.format(iso(part.removed_at)).encode()
         if part.attempt > self._attempt:
             head = b"--- attempt %d ---\n%s" % (part.attempt, head)
         return head if self._ends_line or not head else b"\n" + head

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from buildyard.domain.access import Actor, Permission, require
-from buildyard.domain.errors import NotFound
-from buildyard.domain.ids import BuildId, LogId
+from buildyard.domain.errors import Gone, NotFound
+from buildyard.domain.ids import BuildId, LogId, iso
 from buildyard.engine.builds import JobView, get_build, get_build_by_id, list_jobs
 from buildyard.engine.engine import Engine
 from buildyard.store import attempts, builds, jobs, projects
@@ -77,6 +77,8 @@ async def require_log(tx: Transaction, actor: Actor, key: LogId) -> None:
     attempt = await attempts.get(tx, log.attempt)
     build = await builds.get(tx, (await jobs.get(tx, attempt.job)).build)
     require(actor, Permission.READ, (await projects.get(tx, build.project)).owner, "log")
+    if log.removed_at is not None:
+        raise Gone(f"the log was deleted by retention on {iso(log.removed_at)}")
 
 
 async def read_log_part(engine: Engine, actor: Actor, key: LogId, start: int, wait_s: float) -> LogPart:

@@ -236,6 +236,12 @@ class Limits:
         "New work is refused when the data folder's disk has less than this free.",
         "BUILDYARD_LIMIT_FREE_DISK",
     )
+    tidy_disk_bytes: int = setting(
+        2 * GIB,
+        "With less than this free on the data folder's disk, whatever may go is removed at once: see Disk full in "
+        "operations.md.",
+        "BUILDYARD_LIMIT_TIDY_DISK",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,8 +271,36 @@ class Caches:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """How long things are kept; 0 keeps them forever."""
+    """How long things are kept; 0 keeps them forever. Projects and pipelines may say otherwise."""
 
+    build_days: int = setting(
+        0, "Finished builds, with all that is theirs: for so many days.", "BUILDYARD_KEEP_BUILD_DAYS"
+    )
+    build_count: int = setting(0, "The newest builds of each pipeline.", "BUILDYARD_KEEP_BUILD_COUNT")
+    build_bytes: int = setting(
+        0, "The newest builds of each pipeline whose logs and artifacts fit.", "BUILDYARD_KEEP_BUILD_BYTES"
+    )
+    log_days: int = setting(0, "Logs: for so many days after the build.", "BUILDYARD_KEEP_LOG_DAYS")
+    log_count: int = setting(0, "Logs of the newest builds of each pipeline.", "BUILDYARD_KEEP_LOG_COUNT")
+    log_bytes: int = setting(0, "Most bytes of each pipeline's logs; the oldest go.", "BUILDYARD_KEEP_LOG_BYTES")
+    artifact_days: int = setting(0, "Artifacts: for so many days after the build.", "BUILDYARD_KEEP_ARTIFACT_DAYS")
+    artifact_count: int = setting(
+        0, "Artifacts of the newest builds of each pipeline.", "BUILDYARD_KEEP_ARTIFACT_COUNT"
+    )
+    artifact_bytes: int = setting(
+        0, "Most bytes of each pipeline's artifacts; the oldest go.", "BUILDYARD_KEEP_ARTIFACT_BYTES"
+    )
+    cache_days: int = setting(0, "Caches: for so many days after their last use.", "BUILDYARD_KEEP_CACHE_DAYS")
+    cache_count: int = setting(0, "Most caches of each project; see also `caches`.", "BUILDYARD_KEEP_CACHE_COUNT")
+    grace_minutes: int = setting(
+        10, "A build loses nothing before so long after its end, whatever the rules.", "BUILDYARD_KEEP_GRACE_MINUTES"
+    )
+    blob_grace_minutes: int = setting(
+        60,
+        "How long bytes stay to which nothing refers: a job must end within it after an upload, and a copy of the "
+        "files that follows one of the database.",
+        "BUILDYARD_KEEP_BLOB_GRACE_MINUTES",
+    )
     event_hours: int = setting(72, "Events: what the machine did.", "BUILDYARD_KEEP_EVENT_HOURS")
 
 

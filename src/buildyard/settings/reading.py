@@ -132,6 +132,12 @@ def _check_work(settings: Settings) -> None:
         raise BadSettings("server.unsupported_seconds (BUILDYARD_UNSUPPORTED_SECONDS) must not be negative")
     if not 1 <= settings.server.lease_seconds <= 86_400:
         raise BadSettings("server.lease_seconds (BUILDYARD_LEASE_SECONDS) must lie between 1 and 86400")
+    for kept in fields(settings.retention):
+        value = getattr(settings.retention, kept.name)
+        most = 36_500 if kept.name.endswith("_days") else 2**40 if kept.name.endswith("_bytes") else 10_000_000
+        if not 0 <= value <= most:
+            where = f"retention.{kept.name} ({kept.metadata['variable']})"
+            raise BadSettings(f"{where} must lie between 0 and {most}, not {value}")
 
 
 # --- the file -----------------------------------------------------------------------------------

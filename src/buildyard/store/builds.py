@@ -104,6 +104,7 @@ _BUILD = (
     builds.c.row_version,
     builds.c.first_job,
     builds.c.trusted,
+    builds.c.keep,
 )
 _REVISION = (
     revisions.c.id,
@@ -125,8 +126,8 @@ _VIEW = select(
 
 BY_ID = Statement(select(*_BUILD).where(builds.c.id == given("key")))
 BY_ID_LOCKED = Statement(select(*_BUILD).where(builds.c.id == given("key")).with_for_update(key_share=True))
-VIEW_BY_ID = Statement(_VIEW.where(builds.c.id == given("key")))
-VIEW_BY_UID = Statement(_VIEW.where(builds.c.uid == given("of_uid")))
+VIEW_BY_ID = Statement(_VIEW.where(builds.c.id == given("key"), builds.c.removed_at.is_(None)))
+VIEW_BY_UID = Statement(_VIEW.where(builds.c.uid == given("of_uid"), builds.c.removed_at.is_(None)))
 
 
 def _page(query: Select[tuple[int]]) -> Statement:
@@ -243,6 +244,7 @@ def _build(row: Row) -> Build:
         finished_at=row[23],
         row_version=row[24],
         first_job=row[25],
+        keep=bool(row[27]),
     )
 
 
@@ -531,6 +533,9 @@ async def add(
         started_at=None,
         finished_at=None,
         row_version=1,
+        logs_removed_at=None,
+        artifacts_removed_at=None,
+        removed_at=None,
     )
     await tx.execute(ADD_EVALUATION_BUILD, evaluation=evaluation, build=key, is_new=1)
     _count(tx, made, {"builds": 1})

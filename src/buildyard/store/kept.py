@@ -1,21 +1,25 @@
 """What is kept of builds: artifacts and caches, and the blobs that hold their bytes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import and_, delete, func, literal, or_, select, update
+from sqlalchemy import and_, case, delete, func, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from buildyard.domain.errors import NotFound, Unavailable
-from buildyard.domain.ids import ArtifactId, AttemptId, BuildId, JobId, Moment, ProjectId, Sha256, Uid
+from buildyard.domain.ids import SECOND, ArtifactId, AttemptId, BuildId, JobId, Moment, ProjectId, Sha256, Uid
 from buildyard.domain.states import Phase
 from buildyard.store.statements import Row, Statement, Value, given, insertion
 from buildyard.store.tables import artifacts, attempts, blobs, builds, caches, job_needs, revisions
 from buildyard.store.transactions import Transaction
 
+REMOVAL_S = 900
+"""How long the bytes of a doomed blob may take to go before somebody else may try to remove them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
-    """A kept output of a job; a link's blob holds its target."""
+    """A kept output of a job; a link's blob holds its target. One that retention removed has no digest any more."""
 
     id: ArtifactId
     uid: Uid
@@ -28,6 +32,7 @@ class Artifact:
     mode: int
     link: bool
     created_at: Moment
+    removed_at: Moment | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +62,7 @@ _ARTIFACT = (
     artifacts.c.mode,
     artifacts.c.link,
     artifacts.c.created_at,
+    artifacts.c.removed_at,
 )
 _CACHE = (
     caches.c.id,
@@ -94,9 +100,19 @@ KEEP_BLOB = Statement(
 RELEASE_BLOB = Statement(
     update(blobs)
     .where(blobs.c.sha256 == given("digest"))
-    .values(references=blobs.c.references - 1, used_at=given("at"))
+    .values(
+        references=blobs.c.references - 1,
+        used_at=case((blobs.c.used_at > given("at"), blobs.c.used_at), else_=given("at")),
+    )
 )
 BLOB = Statement(select(blobs.c.size).where(blobs.c.sha256 == given("digest"), blobs.c.doomed == 0))
+FRESH_BLOB = Statement(
+    select(blobs.c.size).where(
+        blobs.c.sha256 == given("digest"),
+        blobs.c.doomed == 0,
+        or_(blobs.c.references > 0, blobs.c.used_at > given("since")),
+    )
+)
 _KEPT_BY_PROJECT = (
     select(artifacts.c.id)
     .select_from(artifacts.join(builds, builds.c.id == artifacts.c.build))
@@ -117,17 +133,24 @@ _RUN_ON_BY_PROJECT = (
 OF_PROJECT = Statement(
     select(literal(1)).where(or_(_KEPT_BY_PROJECT.exists(), _CACHED_BY_PROJECT.exists(), _RUN_ON_BY_PROJECT.exists()))
 )
+_UNUSED = and_(
+    blobs.c.references == 0,
+    blobs.c.used_at < given("before"),
+    or_(blobs.c.doomed == 0, blobs.c.used_at < given("stale")),
+)
 UNREFERENCED = Statement(
-    select(blobs.c.sha256)
-    .where(blobs.c.references == 0, blobs.c.used_at < given("before"))
-    .order_by(blobs.c.used_at)
-    .limit(given("most"))
+    select(blobs.c.sha256, blobs.c.size).where(_UNUSED).order_by(blobs.c.used_at).limit(given("most"))
+)
+UNREFERENCED_BYTES = Statement(
+    select(func.count(), func.coalesce(func.sum(blobs.c.size), 0)).where(
+        blobs.c.references == 0, blobs.c.used_at < given("before")
+    )
 )
 DOOM_BLOB = Statement(
-    update(blobs)
-    .where(blobs.c.sha256 == given("digest"), blobs.c.references == 0, blobs.c.used_at < given("before"))
-    .values(doomed=1)
+    update(blobs).where(blobs.c.sha256 == given("digest"), _UNUSED).values(doomed=1, used_at=given("at"))
 )
+ADOPT_BLOB = Statement(insert(blobs).values({c.name: given(c.name) for c in blobs.columns}).on_conflict_do_nothing())
+KNOWN_BLOB = Statement(select(blobs.c.sha256).where(blobs.c.sha256 == given("digest")))
 DROP_BLOB = Statement(delete(blobs).where(blobs.c.sha256 == given("digest"), blobs.c.doomed == 1))
 _THE_CACHE = and_(
     caches.c.project == given("within"),
@@ -151,11 +174,7 @@ SAVE_CACHE = Statement(
 )
 TOUCH_CACHE = Statement(update(caches).where(caches.c.id == given("key")).values(used_at=given("at")))
 CACHE_TOTAL = Statement(select(func.coalesce(func.sum(caches.c.size), 0)))
-PROJECT_TOTALS = Statement(
-    select(caches.c.project, func.sum(caches.c.size))
-    .group_by(caches.c.project)
-    .having(func.sum(caches.c.size) > given("limit"))
-)
+PROJECT_TOTALS = Statement(select(caches.c.project, func.count(), func.sum(caches.c.size)).group_by(caches.c.project))
 OLDEST_OF_PROJECT = Statement(
     select(*_CACHE).where(caches.c.project == given("within")).order_by(caches.c.used_at).limit(given("most"))
 )
@@ -164,7 +183,7 @@ DROP_CACHE = Statement(delete(caches).where(caches.c.id == given("key"), caches.
 
 
 def _artifact(row: Row) -> Artifact:
-    key, uid, build, job, attempt, path, sha256, size, mode, link, created_at = row
+    key, uid, build, job, attempt, path, sha256, size, mode, link, created_at, removed_at = row
     return Artifact(
         id=key,
         uid=uid,
@@ -172,11 +191,12 @@ def _artifact(row: Row) -> Artifact:
         job=job,
         attempt=attempt,
         path=path,
-        sha256=sha256,
+        sha256=Sha256(sha256 or ""),
         size=size,
         mode=mode,
         link=bool(link),
         created_at=created_at,
+        removed_at=removed_at,
     )
 
 
@@ -215,14 +235,50 @@ async def knows_blob(tx: Transaction, sha256: Sha256) -> bool:
     return await tx.fetch_one(BLOB, digest=sha256) is not None
 
 
-async def unreferenced(tx: Transaction, before: Moment, count: int) -> list[Sha256]:
-    """Blobs that nothing refers to and nobody touched since `before`."""
-    return [Sha256(row[0]) for row in await tx.fetch(UNREFERENCED, before=before, most=count)]
+async def is_fresh_blob(tx: Transaction, sha256: Sha256, since: Moment) -> bool:
+    """Whether a blob is stored and either referred to or touched after `since`: it will be there for a while."""
+    return await tx.fetch_one(FRESH_BLOB, digest=sha256, since=since) is not None
+
+
+async def unreferenced(tx: Transaction, before: Moment, count: int) -> list[tuple[Sha256, int]]:
+    """Blobs that nothing refers to and nobody touched since `before`, with their sizes."""
+    rows = await tx.fetch(UNREFERENCED, before=before, stale=_stale(tx), most=count)
+    return [(Sha256(digest), size) for digest, size in rows]
+
+
+async def unreferenced_bytes(tx: Transaction, before: Moment) -> tuple[int, int]:
+    """How many blobs nothing refers to, untouched since `before`, and their bytes."""
+    row = await tx.fetch_one(UNREFERENCED_BYTES, before=before)
+    assert row is not None
+    return int(row[0]), int(row[1])
+
+
+def _stale(tx: Transaction) -> Moment:
+    return Moment(tx.now - REMOVAL_S * SECOND)
 
 
 async def doom_blob(tx: Transaction, sha256: Sha256, before: Moment) -> bool:
-    """Make a blob unknown, if it is still unreferenced and untouched since `before`; then its bytes may be removed."""
-    return await tx.execute(DOOM_BLOB, digest=sha256, before=before) == 1
+    """Make a blob unknown, if it is still unreferenced and untouched since `before`; then its bytes may be removed.
+
+    Who gets True has REMOVAL_S seconds for that, alone; afterwards another may try.
+    """
+    return await tx.execute(DOOM_BLOB, digest=sha256, before=before, stale=_stale(tx), at=tx.now) == 1
+
+
+async def adopt_blob(tx: Transaction, sha256: Sha256, size: int) -> bool:
+    """Enter bytes that no row knows, as doomed; False if somebody stored them properly meanwhile."""
+    values: dict[str, Value] = {"sha256": sha256, "size": size, "references": 0, "doomed": 1}
+    return await tx.execute(ADOPT_BLOB, **values, created_at=tx.now, used_at=tx.now) == 1
+
+
+async def known_blobs(tx: Transaction, names: Sequence[Sha256]) -> set[Sha256]:
+    """Those of these blobs that have a row."""
+    return {Sha256(row[0]) for row in await tx.fetch_many(KNOWN_BLOB, [{"digest": name} for name in names])}
+
+
+async def release_blob(tx: Transaction, sha256: Sha256, at: Moment) -> None:
+    """Take back a reference. The blob counts as used `at` that moment, or later if somebody touched it."""
+    await tx.execute(RELEASE_BLOB, digest=sha256, at=at)
 
 
 async def drop_blob(tx: Transaction, sha256: Sha256) -> None:
@@ -258,6 +314,7 @@ async def add_artifact(
         mode=mode,
         link=int(link),
         created_at=tx.now,
+        removed_at=None,
     )
 
 
@@ -310,7 +367,7 @@ async def save_cache(
         return
     await keep_blob(tx, sha256, size, references=1)
     if before is not None:
-        await tx.execute(RELEASE_BLOB, digest=before.sha256, at=tx.now)
+        await release_blob(tx, before.sha256, tx.now)
     (entry,) = await tx.allocate("caches")
     await tx.execute(
         SAVE_CACHE,
@@ -334,9 +391,20 @@ async def cache_bytes(tx: Transaction) -> int:
     return int(row[0])
 
 
-async def projects_over(tx: Transaction, limit: int) -> list[tuple[ProjectId, int]]:
-    """Projects whose caches hold more than `limit` bytes, and how many."""
-    return [(ProjectId(project), int(total)) for project, total in await tx.fetch(PROJECT_TOTALS, limit=limit)]
+@dataclass(frozen=True, slots=True)
+class CacheTotal:
+    """What a project's caches come to."""
+
+    project: ProjectId
+    count: int
+    size: int
+
+
+async def cache_totals(tx: Transaction) -> list[CacheTotal]:
+    """What the caches of each project that has any come to."""
+    return [
+        CacheTotal(ProjectId(project), int(count), int(size)) for project, count, size in await tx.fetch(PROJECT_TOTALS)
+    ]
 
 
 async def oldest_caches(tx: Transaction, count: int, project: ProjectId | None = None) -> list[Cache]:
@@ -346,7 +414,7 @@ async def oldest_caches(tx: Transaction, count: int, project: ProjectId | None =
     return [_cache(row) for row in await tx.fetch(OLDEST_CACHES, most=count)]
 
 
-async def drop_cache(tx: Transaction, cache: Cache) -> None:
-    """Forget an entry, unless it was replaced meanwhile."""
+async def drop_cache(tx: Transaction, cache: Cache, at: Moment | None = None) -> None:
+    """Forget an entry, unless it was replaced meanwhile; its blob counts as used `at` that moment, or now."""
     if await tx.execute(DROP_CACHE, key=cache.id, digest=cache.sha256):
-        await tx.execute(RELEASE_BLOB, digest=cache.sha256, at=tx.now)
+        await release_blob(tx, cache.sha256, tx.now if at is None else at)

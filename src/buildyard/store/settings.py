@@ -10,6 +10,9 @@ from buildyard.store.transactions import Transaction
 BY_NAME = Statement(select(settings.c.value).where(settings.c.name == given("called")))
 ADD = Statement(insert(settings).values(name=given("name"), value=given("value")).on_conflict_do_nothing())
 
+_VALUE = insert(settings).values(name=given("name"), value=given("value"))
+PUT = Statement(_VALUE.on_conflict_do_update(index_elements=["name"], set_={"value": _VALUE.excluded.value}))
+
 
 async def find(tx: Transaction, name: str) -> str | None:
     """What is remembered under a name."""
@@ -23,3 +26,8 @@ async def find_or_add(tx: Transaction, name: str, value: str) -> str:
     found = await find(tx, name)
     assert found is not None
     return found
+
+
+async def put(tx: Transaction, name: str, value: str) -> None:
+    """Remember a value in place of the one before."""
+    await tx.execute(PUT, name=name, value=value)

@@ -33,6 +33,7 @@ BYTEWISE = Text().with_variant(TEXT(collation="C"), "postgresql")
 
 QUEUED = text("phase = 1")
 UNFINISHED = text("phase < 4")
+REMOVED = text("removed_at IS NOT NULL")
 
 
 def _id() -> Column[int]:
@@ -453,6 +454,9 @@ builds = Table(
     _moment("started_at", optional=True),
     _moment("finished_at", optional=True),
     _integer("row_version"),
+    _moment("logs_removed_at", optional=True),
+    _moment("artifacts_removed_at", optional=True),
+    _moment("removed_at", optional=True),
     Index("ix_builds_project_id", "project", "id"),
     Index("ix_builds_pipeline_name_id", "pipeline", "name", "id"),
     Index("ix_builds_evaluation", "evaluation"),
@@ -461,6 +465,7 @@ builds = Table(
     Index("ix_builds_submitter_id", "submitter", "id"),
     Index("ix_builds_unfinished", "id", sqlite_where=UNFINISHED, postgresql_where=UNFINISHED),
     Index("ix_builds_unfinished_ref", "pipeline", "ref", "id", sqlite_where=UNFINISHED, postgresql_where=UNFINISHED),
+    Index("ix_builds_removed", "id", sqlite_where=REMOVED, postgresql_where=REMOVED),
     sqlite_autoincrement=True,
 )
 
@@ -714,11 +719,12 @@ artifacts = Table(
     _to("job", "jobs"),
     _to("attempt", "attempts"),
     _text("path", None),
-    Column("sha256", BYTEWISE, ForeignKey("blobs.sha256"), nullable=False),
+    Column("sha256", BYTEWISE, ForeignKey("blobs.sha256"), nullable=True),
     _big("size"),
     _integer("mode"),
     _integer("link", 0),
     _moment("created_at"),
+    _moment("removed_at", optional=True),
     UniqueConstraint("attempt", "path"),
     Index("ix_artifacts_build_id", "build", "id"),
     Index("ix_artifacts_job", "job"),
@@ -743,6 +749,35 @@ caches = Table(
     Index("ix_caches_used_at", "used_at"),
     Index("ix_caches_sha256", "sha256"),
     sqlite_autoincrement=True,
+)
+
+retention_rules = Table(
+    "retention_rules",
+    metadata,
+    _to("project", "projects"),
+    Column("pipeline", Integer, nullable=False),
+    Column("what", BYTEWISE, nullable=False),
+    Column("days", Integer, nullable=True),
+    Column("count", Integer, nullable=True),
+    Column("size", BigInteger, nullable=True),
+    PrimaryKeyConstraint("project", "pipeline", "what"),
+)
+
+retention_marks = Table(
+    "retention_marks",
+    metadata,
+    _to("pipeline", "pipelines"),
+    Column("name", BYTEWISE, nullable=False),
+    Column("what", BYTEWISE, nullable=False),
+    _integer("upto"),
+    PrimaryKeyConstraint("pipeline", "name", "what"),
+)
+
+log_removals = Table(
+    "log_removals",
+    metadata,
+    Column("log", Integer, primary_key=True, autoincrement=False),
+    _moment("noted_at"),
 )
 
 # --- telling ------------------------------------------------------------------------------------

@@ -19,6 +19,11 @@ def blob_path(sha256: Sha256) -> str:
     return f"{sha256[:2]}/{sha256[2:]}"
 
 
+def is_digest(name: str) -> bool:
+    """Whether a name is one that a blob may have."""
+    return _DIGEST.fullmatch(name) is not None
+
+
 def missing(sha256: Sha256) -> NotFound:
     """The error for a blob that is not stored."""
     return NotFound(f"there is no blob {sha256[:64]!r}")

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from buildyard.adapters.blobs.intake import batches, blob_path, missing
+from buildyard.adapters.blobs.intake import batches, blob_path, is_digest, missing
 from buildyard.adapters.files import Handle, discard, open_handle, sync_folder
 from buildyard.domain.errors import Unavailable
-from buildyard.domain.ids import Sha256
-from buildyard.ports import BlobInfo
+from buildyard.domain.ids import Moment, Sha256
+from buildyard.ports import BlobInfo, StoredBlob
 
 _PIECE = 256 * 1024
 
@@ -67,6 +67,11 @@ class LocalBlobStore:
         with _disk_errors(sha256):
             (self._folder / blob_path(sha256)).unlink(missing_ok=True)
 
+    async def stored(self, after: str, count: int) -> list[StoredBlob]:
+        """See BlobStore."""
+        with _disk_errors("its folder"):
+            return await asyncio.to_thread(_stored, self._folder, after, count)
+
     def _open(self, sha256: Sha256) -> Handle:
         path = self._folder / blob_path(sha256)
         with _disk_errors(sha256):
@@ -108,6 +113,26 @@ class _Incoming:
 
     def discard(self) -> None:
         discard(self._path)
+
+
+def _stored(folder: Path, after: str, count: int) -> list[StoredBlob]:
+    """Blobs by name, folder by folder; what vanishes meanwhile is left out."""
+    found: list[StoredBlob] = []
+    for first in range(int(after[:2] or "0", 16), 256):
+        shard = folder / f"{first:02x}"
+        names = sorted(os.listdir(shard)) if shard.is_dir() else []
+        for name in names:
+            digest = f"{first:02x}{name}"
+            if digest <= after or not is_digest(digest):
+                continue
+            try:
+                state = os.stat(shard / name)
+            except FileNotFoundError:
+                continue
+            found.append(StoredBlob(Sha256(digest), state.st_size, Moment(state.st_mtime_ns // 1000)))
+            if len(found) == count:
+                return found
+    return found
 
 
 def _sweep(folder: Path) -> None:

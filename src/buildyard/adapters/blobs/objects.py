@@ -10,12 +10,12 @@ from pathlib import Path
 import obstore
 from obstore.store import ObjectStore
 
-from buildyard.adapters.blobs.intake import BATCH, batches, blob_path, missing
+from buildyard.adapters.blobs.intake import BATCH, batches, blob_path, is_digest, missing
 from buildyard.adapters.files import Handle
 from buildyard.adapters.object_store import object_errors
 from buildyard.domain.errors import Unavailable
-from buildyard.domain.ids import Sha256
-from buildyard.ports import BlobInfo
+from buildyard.domain.ids import SECOND, Moment, Sha256
+from buildyard.ports import BlobInfo, StoredBlob
 
 _PART = 8 * 1024 * 1024
 _PARTS_AT_ONCE = 4
@@ -84,6 +84,21 @@ class ObjectBlobStore:
                 await obstore.delete_async(self._store, key)
         except FileNotFoundError:
             return
+
+    async def stored(self, after: str, count: int) -> list[StoredBlob]:
+        """See BlobStore. A request for each thousand."""
+        found: list[StoredBlob] = []
+        offset = f"{self._prefix}{after[:2]}/{after[2:]}" if after else None
+        with object_errors("its list"):
+            async for chunk in obstore.list(self._store, self._prefix, offset=offset, chunk_size=min(count, 1000)):
+                for one in chunk:
+                    name = one["path"].removeprefix(self._prefix).replace("/", "")
+                    if is_digest(name) and name > after:
+                        at = Moment(int(one["last_modified"].timestamp() * SECOND))
+                        found.append(StoredBlob(Sha256(name), one["size"], at))
+                if len(found) >= count:
+                    break
+        return found[:count]
 
     def _key(self, sha256: Sha256) -> str:
         return f"{self._prefix}{blob_path(sha256)}"

@@ -9,6 +9,7 @@ from buildyard.domain.errors import (
     Conflict,
     EngineError,
     Forbidden,
+    Gone,
     Incompatible,
     Invalid,
     LimitReached,
@@ -19,6 +20,7 @@ from buildyard.domain.errors import (
 )
 
 STATUS: dict[type[EngineError], int] = {
+    Gone: 410,
     NotFound: 404,
     Unauthenticated: 401,
     Forbidden: 403,

@@ -12,6 +12,7 @@ from buildyard.domain.errors import (
     Conflict,
     EngineError,
     Forbidden,
+    Gone,
     Invalid,
     LimitReached,
     NotFound,
@@ -21,6 +22,7 @@ from buildyard.domain.errors import (
 )
 
 STATUS: dict[type[EngineError], int] = {
+    Gone: 410,
     NotFound: 404,
     Unauthenticated: 401,
     Forbidden: 403,

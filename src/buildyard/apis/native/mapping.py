@@ -54,6 +54,7 @@ def build(view: BuildView) -> messages.Build:
         cancel_requested=view.build.cancel_requested,
         jobs_total=view.build.jobs_total,
         jobs_left=view.build.jobs_left,
+        keep=view.build.keep,
         revision=_revision(view.revision),
         note=view.build.note,
         created_at=iso(view.build.created_at),
@@ -83,6 +84,7 @@ def artifact(found: Artifact, job: Job) -> messages.Artifact:
         sha256=found.sha256,
         mode=found.mode,
         link=bool(found.link),
+        removed_at=_time(found.removed_at),
     )
 
 

@@ -106,6 +106,9 @@ class WorkerRoutes:
             raise NotFound("blob not found")
         size = await self._engine.blobs.size(sha256)
         if request.method == "HEAD":
+            half = self._engine.policy.blob_grace_seconds / 2
+            if not await self._engine.read(files.will_stay, actor, sha256, seconds=half):
+                raise NotFound("blob not found")
             return Response(headers={"content-length": str(size)}, media_type="application/octet-stream")
         part = range_of(request.headers.get("range"), size)
         start, stop = (part.start, part.stop) if part else (0, size)

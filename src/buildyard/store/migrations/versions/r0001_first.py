@@ -516,6 +516,9 @@ def upgrade() -> None:
         sa.Column("started_at", sa.BigInteger(), nullable=True),
         sa.Column("finished_at", sa.BigInteger(), nullable=True),
         sa.Column("row_version", sa.Integer(), nullable=False),
+        sa.Column("logs_removed_at", sa.BigInteger(), nullable=True),
+        sa.Column("artifacts_removed_at", sa.BigInteger(), nullable=True),
+        sa.Column("removed_at", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(
             ["evaluation"], ["evaluations.id"], name=op.f("fk_builds_evaluation"), ondelete="RESTRICT"
         ),
@@ -537,6 +540,13 @@ def upgrade() -> None:
     op.create_index("ix_builds_rebuild_of", "builds", ["rebuild_of"])
     op.create_index("ix_builds_revision", "builds", ["revision"])
     op.create_index("ix_builds_submitter_id", "builds", ["submitter", "id"])
+    op.create_index(
+        "ix_builds_removed",
+        "builds",
+        ["id"],
+        sqlite_where=sa.text("removed_at IS NOT NULL"),
+        postgresql_where=sa.text("removed_at IS NOT NULL"),
+    )
     op.create_index(
         "ix_builds_unfinished",
         "builds",
@@ -736,11 +746,12 @@ def upgrade() -> None:
         sa.Column("job", sa.Integer(), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("path", TEXT, nullable=False),
-        sa.Column("sha256", TEXT, nullable=False),
+        sa.Column("sha256", TEXT, nullable=True),
         sa.Column("size", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("mode", sa.Integer(), nullable=False),
         sa.Column("link", sa.Integer(), server_default="0", nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("removed_at", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(["attempt"], ["attempts.id"], name=op.f("fk_artifacts_attempt"), ondelete="CASCADE"),
         sa.ForeignKeyConstraint(["build"], ["builds.id"], name=op.f("fk_artifacts_build"), ondelete="CASCADE"),
         sa.ForeignKeyConstraint(["job"], ["jobs.id"], name=op.f("fk_artifacts_job"), ondelete="CASCADE"),
@@ -836,6 +847,36 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("evaluation", "change", name=op.f("pk_evaluation_changes")),
     )
     op.create_index("ix_evaluation_changes_change", "evaluation_changes", ["change"])
+    op.create_table(
+        "retention_rules",
+        sa.Column("project", sa.Integer(), nullable=False),
+        sa.Column("pipeline", sa.Integer(), nullable=False),
+        sa.Column("what", TEXT, nullable=False),
+        sa.Column("days", sa.Integer(), nullable=True),
+        sa.Column("count", sa.Integer(), nullable=True),
+        sa.Column("size", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["project"], ["projects.id"], name=op.f("fk_retention_rules_project"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("project", "pipeline", "what", name=op.f("pk_retention_rules")),
+    )
+    op.create_table(
+        "retention_marks",
+        sa.Column("pipeline", sa.Integer(), nullable=False),
+        sa.Column("name", TEXT, nullable=False),
+        sa.Column("what", TEXT, nullable=False),
+        sa.Column("upto", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["pipeline"], ["pipelines.id"], name=op.f("fk_retention_marks_pipeline"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("pipeline", "name", "what", name=op.f("pk_retention_marks")),
+    )
+    op.create_table(
+        "log_removals",
+        sa.Column("log", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("noted_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("log", name=op.f("pk_log_removals")),
+    )
     op.create_index(
         "ix_jobs_queue",
         "jobs",
