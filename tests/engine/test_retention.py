@@ -4,10 +4,13 @@ import asyncio
 import itertools
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import func, select
 
+from buildyard.adapters.blobs.objects import ObjectBlobStore
+from buildyard.adapters.object_store import connect_s3
 from buildyard.domain.access import SYSTEM, Actor
 from buildyard.domain.errors import Forbidden, Gone, Invalid, NotFound, Unavailable
 from buildyard.domain.ids import LogId, Sha256
@@ -16,6 +19,7 @@ from buildyard.domain.specs import FolderSource, JobSpec
 from buildyard.domain.states import Result
 from buildyard.engine import builds, collecting, files, garbage, log_reading, retention, watching
 from buildyard.engine.engine import Engine
+from buildyard.ports import BlobStore
 from buildyard.protocol import Finished, OutputFile
 from buildyard.store import audit, kept, removing
 from buildyard.store.builds import BuildView
@@ -23,9 +27,11 @@ from buildyard.store.pipelines import Pipeline
 from buildyard.store.statements import Statement
 from buildyard.store.tables import metadata
 from buildyard.store.transactions import Transaction
+from contracts.conftest import s3_url
 from invariants import check_invariants
 from world import WORKER, Hand, World, job, one_piece
 
+__all__ = ["s3_url"]
 DAY = 86_400.0
 LONG = 2 * 3600.0
 MAIN = job("main", outputs=("out",))
@@ -429,10 +435,25 @@ async def test_of_two_collectors_one_may_remove_a_blob_and_a_saver_meanwhile_is_
     assert await engine.blobs.size(again.sha256) == 4
 
 
+@pytest.fixture(params=["local", "s3"])
+async def blobs(request: pytest.FixtureRequest, world: World, tmp_path: Path) -> BlobStore:
+    """A blob store of each kind."""
+    if request.param == "local":
+        return world.engine.blobs
+    bucket = connect_s3(
+        "buildyard", access_key_id="any", secret_access_key="any", endpoint=request.getfixturevalue("s3_url")
+    )
+    remote = ObjectBlobStore(bucket, tmp_path / "scratch", prefix=f"retention-{uuid4().hex}/")
+    await remote.open()
+    return remote
+
+
 @pytest.mark.covers("engine.retention.savers")
-async def test_savers_and_collectors_of_the_same_bytes_never_leave_a_row_without_bytes(world: World) -> None:
+async def test_savers_and_collectors_of_the_same_bytes_never_leave_a_row_without_bytes(
+    world: World, blobs: BlobStore
+) -> None:
     """Collectors that wait for nothing against savers that refer at once: what is referred to is there."""
-    eager = replace(world.engine, policy=replace(world.engine.policy, blob_grace_seconds=-1.0))
+    eager = replace(world.engine, blobs=blobs, policy=replace(world.engine.policy, blob_grace_seconds=-1.0))
     going = True
 
     async def refer(tx: Transaction, _actor: Actor, key: str, digest: Sha256) -> None:

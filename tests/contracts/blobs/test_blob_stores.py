@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -264,3 +265,18 @@ async def test_memory_does_not_grow_with_a_blob_of_200_megabytes(s3_url: str, tm
         output, _ = await process.communicate()
         assert process.returncode == 0
         assert int(output) < 96 * 1024
+
+
+async def test_what_is_stored_is_listed_in_order_from_anywhere(blobs: BlobStore) -> None:
+    assert await blobs.stored("", 10) == []
+    put = sorted([(await blobs.put(stream(bytes_of(100 + n, n)))).sha256 for n in range(7)])
+
+    found = await blobs.stored("", 10)
+
+    assert [one.sha256 for one in found] == put
+    assert sorted(one.size for one in found) == list(range(100, 107))
+    assert all(abs(one.stored_at / 1e6 - time.time()) < 3600 for one in found)
+    assert [one.sha256 for one in await blobs.stored(put[2], 3)] == put[3:6]
+    assert [one.sha256 for one in await blobs.stored(put[6], 3)] == []
+    await blobs.remove(put[0])
+    assert [one.sha256 for one in await blobs.stored("", 1)] == put[1:2]

@@ -2,14 +2,14 @@
 
 import asyncio
 import os
-import subprocess
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from buildyard.domain.errors import EngineError, LimitReached, Unavailable
+from e2e.faults.disk import MIB, fill
 from e2e.running import (
     Oracle,
     finished,
@@ -23,31 +23,8 @@ from e2e.running import (
     submit,
     working,
 )
-from needs import need
 
-MIB = 1024 * 1024
 LIMIT = {"BUILDYARD_WORKERS": "0", "BUILDYARD_EXECUTOR": "process", "BUILDYARD_LIMIT_FREE_DISK": "8MiB"}
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A data folder on a disk of its own of 64 MiB."""
-    folder = tmp_path / "data"
-    folder.mkdir(mode=0o700)
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64m,mode=0700", "tmpfs", str(folder)]
-    is_mounted = os.getuid() == 0 and subprocess.run(mount, capture_output=True, check=False).returncode == 0
-    need(is_mounted, "the right to mount a small disk (root)")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-def fill(folder: Path, *, leave: int) -> Path:
-    """Take all but so many bytes of a disk."""
-    ballast = folder / "ballast"
-    with ballast.open("wb", buffering=0) as file, suppress(OSError):
-        while (free := os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize) > leave:
-            file.write(bytes(min(MIB, free - leave)))
-    return ballast
 
 
 @pytest.mark.covers("engine.faults.disk_full", "engine.limits.queue", "logs.durable")
