@@ -245,13 +245,14 @@ class StepFinished(Message, frozen=True, kw_only=True, tag="step_finished"):
 
 
 class OutputFile(Message, frozen=True, kw_only=True):
-    """A kept output, whose blob has been stored; a link's blob holds its target."""
+    """A kept output, whose blob has been stored; a link's blob holds its target. For `receipt` see BlobStored."""
 
     path: str
     sha256: str
     size: int
     mode: int
     link: bool = False
+    receipt: str = ""
 
 
 class SavedCache(Message, frozen=True, kw_only=True):
@@ -261,6 +262,7 @@ class SavedCache(Message, frozen=True, kw_only=True):
     key: str
     sha256: str
     size: int
+    receipt: str = ""
 
 
 class Finished(Message, frozen=True, kw_only=True, tag="finished"):
@@ -349,10 +351,15 @@ class CacheFound(Message, frozen=True, kw_only=True):
 
 
 class BlobStored(Message, frozen=True, kw_only=True):
-    """What the server stored."""
+    """What the server stored.
+
+    A worker whose token is bound to a project names these bytes in its results with the `receipt`, unless the
+    project had them already (`HEAD` finds them).
+    """
 
     sha256: str
     size: int
+    receipt: str = ""
 
 
 class Failure(Message, frozen=True, kw_only=True):

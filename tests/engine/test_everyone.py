@@ -38,6 +38,7 @@ from buildyard.engine import (
     projects,
     receiving,
     retention,
+    receipts,
     revisions,
     runner_files,
     runner_results,
@@ -254,6 +255,9 @@ LETS_IN: dict[Callable[..., Any], tuple[set[str], Call]] = {
         lambda tx, who, _at: receiving.receive_delivery(
             tx, who, receiving.Delivery(hook="h", key="k", event="push"), [], queue_limit=1
         ),
+    receipts.write_receipt: (
+        WORKERS,
+        lambda tx, who, at: receipts.write_receipt(tx, who, at.upload.folder.sha256, 1),
     ),
     revisions.pin_revision: (
         WORKERS,
@@ -392,6 +396,7 @@ DECIDED_BY_THE_CALLER = {
     "is_valid_token",  # who shows the token is who it is about
     "store_blob",  # callers check: store_output, store_upload, the worker's routes
     "check_health",  # tells no more than that the parts answer
+    "may_name",  # part of record_progress
     "lose_expired",  # the clockwork's
     "record_end",  # part of complete_step, with a hold that was checked
 }

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterable
 
-from buildyard.domain.access import Actor, require_worker
+from buildyard.domain.access import Actor, require_worker, serves
 from buildyard.domain.errors import NotFound, Stale, Unavailable
 from buildyard.domain.ids import SECOND, AttemptId, Moment, Sha256
 from buildyard.domain.states import Phase
@@ -63,6 +63,8 @@ async def find_cache(tx: Transaction, actor: Actor, wanted: FindCache) -> CacheF
         raise Stale("the attempt is no longer this worker's")
     job = await jobs.get(tx, attempt.job)
     build = await builds.get(tx, job.build)
+    if not serves(actor, build.project):
+        raise Stale("the attempt is no longer this worker's")
     cache = await kept.find_cache(
         tx, build.project, scope=job.name, path=wanted.path, key=wanted.key, trusted=is_trusted(build)
     )

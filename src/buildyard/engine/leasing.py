@@ -61,6 +61,11 @@ async def greet_worker(
     is_new = worker.session != hello.session
     if worker.removed_at is not None and not is_new:
         raise Forbidden(REMOVED)
+    is_known = worker.slots > 0 and worker.removed_at is None
+    if is_known and actor.only_project not in (None, worker.project):
+        raise Conflict(
+            f"{hello.name} is a worker that works for more than this token's project: give this one another name"
+        )
     if is_new and worker.state_id != hello.state_id and await _is_alive(tx, worker, lease):
         raise Conflict(f"another worker named {hello.name} is connected: give this one another name")
     await workers.introduce(
@@ -118,7 +123,7 @@ async def _session(tx: Transaction, actor: Actor, session: str) -> Worker:
     """The worker with this session. One whose version is no longer served may finish what it holds."""
     require_worker(actor)
     worker = await workers.find_by_session(tx, session) if session else None
-    if worker is None:
+    if worker is None or actor.only_project not in (None, worker.project):
         raise NotFound("unknown session: say hello first")
     if worker.removed_at is not None:
         raise Forbidden(REMOVED)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from buildyard.domain import transitions
-from buildyard.domain.access import Actor, require_worker
+from buildyard.domain.access import Actor, require_worker, serves
 from buildyard.domain.builds import Attempt, Build, Job, Step
 from buildyard.domain.errors import Conflict, NotFound, Unavailable
 from buildyard.domain.ids import AttemptId, BuildId, LogId, Moment, Sha256, StepId
@@ -15,6 +15,7 @@ from buildyard.domain.states import PASSED, Phase, Result, goes_with
 from buildyard.domain.trust import is_trusted
 from buildyard.engine.engine import Engine
 from buildyard.engine.leasing import fencing_digest
+from buildyard.engine.receipts import may_name
 from buildyard.engine.settling import advance, settle
 from buildyard.ports import Chunk, LogState
 from buildyard.protocol import (
@@ -22,9 +23,11 @@ from buildyard.protocol import (
     Answer,
     Finished,
     Output,
+    OutputFile,
     Progress,
     Report,
     Reported,
+    SavedCache,
     Started,
     StepFinished,
     StepStarted,
@@ -53,6 +56,9 @@ async def standings(
     require_worker(actor)
     keys = sorted({key for key, _ in held})
     known, logs = await attempts.get_many(tx, keys), await attempts.logs_of_many(tx, keys)
+    if actor.only_project is not None:
+        facts = await attempts.grant_facts_of(tx, [one.job for one in known.values()])
+        known = {key: one for key, one in known.items() if serves(actor, facts[one.job].project)}
     found: dict[tuple[AttemptId, str], Standing] = {}
     for key, token in held:
         attempt = known.get(key)
@@ -183,7 +189,7 @@ async def record_progress(
     steps = await attempts.steps_of_many(tx, sorted(grouped))
     refused: dict[int, Ack] = {}
     for place in places:
-        recording = _Recording(tx, locked[place.build], found[place.job])
+        recording = _Recording(tx, actor, locked[place.build], found[place.job])
         its_steps = {step.id: step for step in steps.get(place.attempt, ())}
         ack = await recording.record(held[place.attempt], its_steps, grouped[place.attempt])
         locked[place.build] = recording.build
@@ -243,14 +249,17 @@ def _contradiction(items: list[Progress]) -> str:
 class _Recording:
     """The items of one attempt on their way into the database: read once, moved in memory, written once."""
 
-    def __init__(self, tx: Transaction, build: Build, job: Job) -> None:
+    def __init__(self, tx: Transaction, actor: Actor, build: Build, job: Job) -> None:
         self.tx = tx
+        self.actor = actor
         self.build = build
         self.job = job
 
     async def record(self, attempt: Attempt, steps: dict[StepId, Step], items: list[Progress]) -> Ack | None:
         """Take the items, or say why not; `build` is then as it was moved."""
         tx = self.tx
+        if not serves(self.actor, self.build.project):
+            return STALE
         if attempt.state.lost or any(attempt.token_hash != fencing_digest(one) for one in {i.token for i in items}):
             return STALE
         if attempt.state.phase is Phase.FINISHED:
@@ -308,10 +317,11 @@ class _Recording:
         return attempt, end
 
     async def _refusal(self, end: Finished) -> Ack | None:
-        stored = [(one.path, one.sha256) for one in end.outputs] + [(one.path, one.sha256) for one in end.caches]
-        for path, sha256 in stored:
-            if not await kept.knows_blob(self.tx, Sha256(sha256)):
-                return Ack(answer=Answer.REFUSED, detail=f"the bytes of {path} were not stored before")
+        named: list[OutputFile | SavedCache] = [*end.outputs, *end.caches]
+        for one in named:
+            stored = await kept.knows_blob(self.tx, Sha256(one.sha256))
+            if not stored or not await may_name(self.tx, self.actor, one):
+                return Ack(answer=Answer.REFUSED, detail=f"the bytes of {one.path} were not stored before")
         return None
 
     async def _finish(self, job: Job, attempt: Attempt, end: Finished) -> Build:

@@ -1,6 +1,6 @@
 """Exact sources: a branch becomes one commit for all jobs of a build."""
 
-from buildyard.domain.access import Actor, require_worker
+from buildyard.domain.access import Actor, require_worker, serves
 from buildyard.domain.errors import Fault, Invalid, Stale
 from buildyard.domain.ids import AttemptId
 from buildyard.domain.sources import is_exact
@@ -23,6 +23,8 @@ async def pin_revision(tx: Transaction, actor: Actor, found: PinRevision) -> Rev
     if attempt.token_hash != fencing_digest(found.token) or attempt.state.phase is Phase.FINISHED:
         raise Stale("the attempt is no longer this worker's")
     build = await builds.get(tx, (await jobs.get(tx, attempt.job)).build)
+    if not serves(actor, build.project):
+        raise Stale("the attempt is no longer this worker's")
     if build.revision is None:
         return RevisionPinned(commit=found.commit)
     revision = await builds.revision(tx, build.revision)

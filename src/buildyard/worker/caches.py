@@ -103,20 +103,22 @@ def _clear(folder: Path, path: str) -> None:
 async def _save(bench: Bench, folder: Path, log: StepLog, wanted: Wanted) -> SavedCache | None:
     begun = time.monotonic()
     packed = bench.folder.scratch / f"cache-{os.urandom(8).hex()}"
+    receipt = ""
     try:
         sha256, size = await _pack(folder, wanted.path, packed)
         if sha256 == wanted.restored:
             log.say(f"cache {wanted.path}: unchanged")
             return None
         if not await bench.patiently(lambda: bench.client.has_blob(sha256)):
-            await bench.patiently(lambda: bench.client.put_blob(lambda: _read(packed), size=size))
+            stored = await bench.patiently(lambda: bench.client.put_blob(lambda: _read(packed), size=size))
+            receipt = stored.receipt
     except (EngineError, OSError) as exc:
         log.say(f"cache {wanted.path}: not saved: {exc}")
         return None
     finally:
         packed.unlink(missing_ok=True)
     log.say(f"cache {wanted.path}: saved {size_words(size)} in {time.monotonic() - begun:.1f} s")
-    return SavedCache(path=wanted.path, key=wanted.key, sha256=sha256, size=size)
+    return SavedCache(path=wanted.path, key=wanted.key, sha256=sha256, size=size, receipt=receipt)
 
 
 async def _pack(folder: Path, path: str, packed: Path) -> tuple[str, int]:

@@ -65,13 +65,17 @@ async def _store(bench: Bench, folder: Path, file: FoundFile) -> OutputFile:
     if file.size <= _SMALL:
         data = b"".join([piece async for piece in read_file(folder, file.stored_at)])
         stored = await bench.patiently(lambda: bench.client.put_blob(data))
-        return OutputFile(path=file.path, sha256=stored.sha256, size=stored.size, mode=file.mode)
+        return OutputFile(
+            path=file.path, sha256=stored.sha256, size=stored.size, mode=file.mode, receipt=stored.receipt
+        )
     sha256, size = await _digest(folder, file)
+    receipt = ""
     if not await bench.patiently(lambda: bench.client.has_blob(sha256)):
         stored = await bench.patiently(lambda: bench.client.put_blob(lambda: _read(folder, file), size=size))
         if stored.sha256 != sha256:
             raise Unavailable(f"{file.path} arrived damaged")
-    return OutputFile(path=file.path, sha256=sha256, size=size, mode=file.mode)
+        receipt = stored.receipt
+    return OutputFile(path=file.path, sha256=sha256, size=size, mode=file.mode, receipt=receipt)
 
 
 async def _digest(folder: Path, file: FoundFile) -> tuple[str, int]:

@@ -59,7 +59,7 @@ class Server:
         if body is not None:
             data, headers["Content-Type"] = json.dumps(body).encode(), "application/json"
         sent = None if data is None else io.BytesIO(data)
-        where = self.url + (path if path.startswith(("/worker", "/api")) else f"/-/api/v1{path}")
+        where = self.url + (path if path.startswith(("/worker/", "/api")) else f"/-/api/v1{path}")
         async with self.session.request(method, where, data=sent, headers=headers) as response:
             return Answer(response.status, response.headers, await response.read())
 

@@ -15,7 +15,7 @@ from buildyard.apis.worker.errors import on_engine_error, on_http_error
 from buildyard.domain.access import SYSTEM, Actor, require_worker
 from buildyard.domain.errors import EngineError, Invalid, NotFound
 from buildyard.domain.ids import Sha256
-from buildyard.engine import claiming, files, identity, progress, revisions
+from buildyard.engine import claiming, files, identity, progress, receipts, revisions
 from buildyard.engine.engine import Engine, system_clock
 from buildyard.engine.sign_in import PasswordGate, authenticate
 from buildyard.protocol import BlobStored, Claim, FindCache, Heartbeat, Hello, PinRevision, Report
@@ -127,7 +127,10 @@ class WorkerRoutes:
         actor = await self._actor(request)
         await self._engine.read(files.knows_blob, actor, Sha256(""))
         info = await files.store_blob(self._engine, SYSTEM, stream_of(request))
-        return _answer(BlobStored(sha256=info.sha256, size=info.size))
+        receipt = ""
+        if actor.only_project is not None:
+            receipt = await self._engine.run(receipts.write_receipt, actor, info.sha256, info.size)
+        return _answer(BlobStored(sha256=info.sha256, size=info.size, receipt=receipt))
 
 
 def worker_app(engine: Engine, gate: PasswordGate) -> Starlette:
