@@ -13,6 +13,7 @@ from bench.rows_builds import graph, latency, throughput
 from bench.rows_claims import claims
 from bench.rows_logs import follow, ingest
 from bench.rows_memory import memory
+from bench.rows_queue import queue
 from bench.rows_reading import reading
 from bench.table import Figure, each, machine, markdown
 
@@ -27,6 +28,7 @@ ROWS: dict[str, Callable[[Context], Iterator[Figure]]] = {
     "ingest": ingest,
     "follow": follow,
     "claims": claims,
+    "queue": queue,
     "memory": memory,
 }
 

@@ -19,6 +19,8 @@ need curl curl
 need ninja ninja-build
 need cc gcc
 need socat socat
+need ip iproute2
+need faketime faketime
 
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

@@ -102,10 +102,14 @@ class Program:
 
 @dataclass
 class Yard:
-    """A data folder, and the server on it, which may come and go. Its address stays the same."""
+    """A data folder, and the server on it, which may come and go. Its address stays the same.
+
+    On another host its process is started by `inside`, and the tests reach it by its socket.
+    """
 
     data: Path
     variables: dict[str, str]
+    inside: tuple[str, ...] = ()
     url: str = ""
     program: Program | None = None
     clients: list[NativeClient] = field(default_factory=list)
@@ -125,7 +129,7 @@ class Yard:
             "BUILDYARD_DATA": str(self.data),
             "BUILDYARD_PORT": port,
         }
-        self.program = await Program.start([*PROGRAM, "serve"], variables, self.log)
+        self.program = await Program.start([*self.inside, *PROGRAM, "serve"], variables, self.log)
         self.url = await self.program.line("listening on ")
 
     @property
@@ -147,7 +151,8 @@ class Yard:
     def client(self) -> NativeClient:
         """Talks to the server as the operator of this machine."""
         token = (self.data / "operator.token").read_text().strip()
-        client = NativeClient(self.url, f"Bearer {token}")
+        reached_by = f"unix://{self.data / 'run' / 'server.sock'}" if self.inside else self.url
+        client = NativeClient(reached_by, f"Bearer {token}")
         self.clients.append(client)
         return client
 
@@ -180,9 +185,9 @@ class Yard:
 
 
 @asynccontextmanager
-async def served(data: Path, **variables: str) -> AsyncIterator[Yard]:
+async def served(data: Path, *, inside: tuple[str, ...] = (), **variables: str) -> AsyncIterator[Yard]:
     """A server on a data folder; whatever of it is left at the end is killed."""
-    yard = Yard(data, variables)
+    yard = Yard(data, variables, inside)
     try:
         await yard.start()
         yield yard
@@ -192,9 +197,17 @@ async def served(data: Path, **variables: str) -> AsyncIterator[Yard]:
 
 @asynccontextmanager
 async def working(
-    server: str, token: str, folder: Path, name: str, *, executor: str = "process", slots: int = 2, **variables: str
+    server: str,
+    token: str,
+    folder: Path,
+    name: str,
+    *,
+    executor: str = "process",
+    slots: int = 2,
+    inside: tuple[str, ...] = (),
+    **variables: str,
 ) -> AsyncIterator[Program]:
-    """A worker started by hand; whatever of it is left at the end is killed."""
+    """A worker started by hand, by `inside` on another host; whatever of it is left at the end is killed."""
     own = {
         "BUILDYARD_DATA": str(folder / "none"),
         "BUILDYARD_EXECUTOR": executor,
@@ -203,7 +216,7 @@ async def working(
         "BUILDYARD_TOKEN": token,
         **variables,
     }
-    argv = [*PROGRAM, "worker", "--server", server, "--folder", str(folder)]
+    argv = [*inside, *PROGRAM, "worker", "--server", server, "--folder", str(folder)]
     folder.parent.mkdir(parents=True, exist_ok=True)
     program = await Program.start(argv, own, folder.with_name(f"{folder.name}.log"))
     try:
@@ -340,12 +353,19 @@ def leftovers(worker: Path) -> list[str]:
     for state in sorted((worker / "executors").glob("*")):
         identity = identify(state)
         found += [str(path) for path in (state / "workspaces").glob("*")]
-        found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/buildyard-{identity.state}*/*/")]
+        found += _groups(identity.state)
         mark = re.compile(rb"(?:^|\0)BUILDYARD_MARKER=%b:([^:\0]*):([^\0]*)" % identity.state.encode())
         for pid in _pids():
             if (marked := mark.search(_environment_of(pid))) and not _is_network(*marked.groups()):
                 found.append(f"process {pid} of {marked[2].decode()}")
     return found
+
+
+def _groups(state: str) -> list[str]:
+    """Control groups of a state; looked for again if one of somebody else goes away meanwhile."""
+    while True:
+        with suppress(FileNotFoundError):
+            return [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/buildyard-{state}*/*/")]
 
 
 def _is_network(owner: bytes, what: bytes) -> bool:

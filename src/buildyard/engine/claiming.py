@@ -70,6 +70,7 @@ async def _claim_once(engine: Engine, actor: Actor, message: Claim) -> list[JobG
         message.have,
         usage=engine.usage.usage,
         lease=engine.policy.lease_seconds,
+        charge=engine.usage.charge,
     )
 
 

@@ -5,7 +5,7 @@ import hmac
 import re
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -181,9 +181,17 @@ async def leave(tx: Transaction, actor: Actor, session: str) -> None:
 
 
 async def claim_jobs(
-    tx: Transaction, actor: Actor, session: str, free: int, have: Sequence[int], *, usage: Usage, lease: float
+    tx: Transaction,
+    actor: Actor,
+    session: str,
+    free: int,
+    have: Sequence[int],
+    *,
+    usage: Usage,
+    lease: float,
+    charge: Callable[[Iterable[Lane]], None] = lambda _taken: None,
 ) -> list[JobGrant]:
-    """Lease up to `free` jobs to a worker, and give again what it has not got."""
+    """Lease up to `free` jobs to a worker, and give again what it has not got; `charge` is told the lanes they left."""
     worker = await workers.seen(tx, await _session(tx, actor, session))
     _require_served(worker.protocol)
     until = Moment(tx.now + int(lease * SECOND))
@@ -196,6 +204,8 @@ async def claim_jobs(
     for lane, count in pick(busy, usage, free):
         wanted[lane] += count
     chosen = [job for lane, count in wanted.items() for job in await jobs.first_of_lane(tx, lane, count)]
+    lanes = {lane.id: lane for lane in busy}
+    tx.after_commit(lambda: charge([lanes[job.lane] for job in chosen]))
     return grants + await lease_jobs(tx, worker.id, session, chosen, until=until, secret=session)
 
 
