@@ -36,9 +36,9 @@ from buildyard.engine import (
     pipelines,
     progress,
     projects,
+    receipts,
     receiving,
     retention,
-    receipts,
     revisions,
     runner_files,
     runner_results,
@@ -255,6 +255,7 @@ LETS_IN: dict[Callable[..., Any], tuple[set[str], Call]] = {
         lambda tx, who, _at: receiving.receive_delivery(
             tx, who, receiving.Delivery(hook="h", key="k", event="push"), [], queue_limit=1
         ),
+    ),
     receipts.write_receipt: (
         WORKERS,
         lambda tx, who, at: receipts.write_receipt(tx, who, at.upload.folder.sha256, 1),
