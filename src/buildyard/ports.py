@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Protocol
 
 from buildyard.domain.ids import LogId, Moment, Sha256
+from buildyard.domain.news import News
+from buildyard.domain.notifications import Target
 from buildyard.domain.specs import Limits, Source
 from buildyard.domain.states import Cause, Result, Stream
 
@@ -307,3 +309,49 @@ class SourceFetcher(Protocol):
         the other side or the disk fails. The message of each is fit for a log.
         """
         ...
+
+
+# --- notifiers ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """A message to send. `uid` is the same on every try; `address` is mail's one recipient."""
+
+    uid: str
+    target: Target
+    news: News
+    address: str = ""
+    credential: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of one try. `final`: another one would be in vain. `status` is 0 where nothing was answered.
+
+    `request` is what was sent, `headers` and `body` what came back, `body` cut to ANSWER_BYTES.
+    """
+
+    delivered: bool
+    final: bool = False
+    status: int = 0
+    error: str = ""
+    request: str = ""
+    headers: str = ""
+    body: str = ""
+    retry_after_s: float | None = None
+
+
+ANSWER_BYTES = 64 * 1024
+
+
+class Notifier(Protocol):
+    """Sends messages of one kind. A repeated notice is told as a repetition, by its uid."""
+
+    async def send(self, notice: Notice) -> Outcome:
+        """Try once, within SEND_S. Whatever goes wrong is part of the outcome; only cancelling ends it otherwise."""
+        ...
+
+
+SEND_S = 30.0
+"""How long a try may take as a whole: less than the lease of a delivery."""

@@ -6,7 +6,7 @@ Parsing is httptools', which the server uses too. A general client alone costs a
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Self
@@ -24,6 +24,9 @@ IDLE_S = 60.0
 """How long a streamed body may stand still, in either direction."""
 
 PIECE = 256 * 1024
+MOST_HEAD = 256 * 1024
+"""Longest head of an answer."""
+
 _KEEP = 4
 _KEEP_S = 4.0
 """Shorter than the time after which common servers close a connection on their side."""
@@ -108,6 +111,7 @@ class Reply:
         self._connection = connection
         self._streams = streams
         self._head = _Head()
+        self._head_bytes = 0
         self._without_body = without_body
 
     @property
@@ -159,6 +163,9 @@ class Reply:
         if not data:
             self._end()
             return
+        self._head_bytes += 0 if self._head.begun else len(data)
+        if self._head_bytes > MOST_HEAD + PIECE:
+            raise Unavailable("the server's answer begins with too many headers")
         try:
             self._head.parser.feed_data(data)
         except httptools.HttpParserError as exc:
@@ -172,10 +179,14 @@ class Reply:
 
 
 class HttpClient:
-    """Sends requests to one server, with the same headers in each. Raises Unavailable if no answer comes."""
+    """Sends requests to one server, with the same headers in each. Raises Unavailable if no answer comes.
 
-    def __init__(self, url: str, headers: Mapping[str, str] | None = None) -> None:
+    With `addresses` it connects to one of these only, whatever the host's name leads to.
+    """
+
+    def __init__(self, url: str, headers: Mapping[str, str] | None = None, *, addresses: Sequence[str] = ()) -> None:
         self._target = Target.parse(url)
+        self._addresses = tuple(addresses)
         fixed = {"Host": self._target.authority, **(headers or {})}
         self._fixed = "".join(f"{name}: {value}\r\n" for name, value in fixed.items())
         self._ssl: ssl.SSLContext | None = None
@@ -266,7 +277,16 @@ class HttpClient:
             return await asyncio.open_unix_connection(target.socket, limit=PIECE)
         if target.tls and self._ssl is None:
             self._ssl = ssl.create_default_context()
-        return await asyncio.open_connection(target.host, target.port, ssl=self._ssl, limit=PIECE)
+        name = target.host if target.tls else None
+        for i, host in enumerate(self._addresses or (target.host,), 1):
+            try:
+                return await asyncio.open_connection(
+                    host, target.port, ssl=self._ssl, server_hostname=name, limit=PIECE
+                )
+            except OSError:
+                if i >= len(self._addresses):
+                    raise
+        raise AssertionError("there is always an address")
 
     def _release(self, connection: _Connection, reply: Reply) -> None:
         if not reply.keeps_connection or len(self._idle) >= _KEEP:

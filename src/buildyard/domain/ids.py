@@ -24,6 +24,8 @@ ImageId = NewType("ImageId", int)
 WorkerId = NewType("WorkerId", int)
 LaneId = NewType("LaneId", int)
 RequirementId = NewType("RequirementId", int)
+NotificationId = NewType("NotificationId", int)
+DeliveryId = NewType("DeliveryId", int)
 
 Uid = NewType("Uid", str)
 """A UUIDv7 in its canonical text form: the identifier that Build Server and Containr clients see."""

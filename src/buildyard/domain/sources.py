@@ -139,6 +139,33 @@ def read_address(text: str, at: str, *, allow_local: bool) -> Address | Fault:
     return Fault(at, "is not a repository address (https://, http://, git://, ssh:// or user@host:path)", "url")
 
 
+def read_http_url(text: str, at: str, *, allow_local: bool) -> Address | Fault:
+    """Read the http(s) address that a message is sent to: no credentials, a path and a query of its own.
+
+    As with `read_address`, host names are still to be resolved, and their addresses checked.
+    """
+    if not text or len(text) > MAX_URL:
+        return Fault(at, f"must have 1 to {MAX_URL} characters", "url")
+    match = None if _UNSAFE.search(text) or not text.isascii() or "#" in text else _URL.fullmatch(_with_path(text))
+    if match is None or match["scheme"].lower() not in ("http", "https"):
+        return Fault(at, "must be an address like https://host/path, in plain ASCII, without #", "url")
+    if match["user"] is not None:
+        return Fault(at, "must hold no user and no password", "url")
+    address = _from_url(match, at, allow_local=allow_local)
+    return replace(address, path=address.path.removeprefix("/.")) if isinstance(address, Address) else address
+
+
+def _with_path(url: str) -> str:
+    """A URL whose path is not empty, for `_network` asks for one; `/.` is taken away again."""
+    return re.sub(r"^([A-Za-z]+://[^/?]*)/?", r"\1/./", url, count=1)
+
+
+def check_http_url(text: str, at: str, *, allow_local: bool) -> list[Fault]:
+    """What is wrong with the address of a message, as far as it can be seen without the network."""
+    found = read_http_url(text, at, allow_local=allow_local)
+    return [found] if isinstance(found, Fault) else []
+
+
 @dataclass(frozen=True, slots=True)
 class _Login:
     user: str
@@ -179,7 +206,7 @@ def _network(
         host = str(literal)
     local = host == "localhost" or host.endswith(".localhost") or (literal is not None and is_private(host))
     if local and not allow_local:
-        return Fault(at, f"the private address {host} is not allowed as a source (setting {SETTING})", "local_source")
+        return Fault(at, f"the private address {host} is not allowed (setting {SETTING})", "local_source")
     if path in ("", "/") or "#" in path:
         return Fault(at, "must name a repository after the host, without #", "url")
     if scheme == "git" and (login.user or login.password):

@@ -3,11 +3,12 @@
 from buildyard.domain.access import Actor, require_worker, serves
 from buildyard.domain.errors import Fault, Invalid, Stale
 from buildyard.domain.ids import AttemptId
+from buildyard.domain.notifications import Event
 from buildyard.domain.sources import is_exact
 from buildyard.domain.states import Phase
 from buildyard.engine.leasing import fencing_digest
 from buildyard.protocol import PinRevision, RevisionPinned
-from buildyard.store import attempts, builds, jobs
+from buildyard.store import attempts, builds, jobs, telling
 from buildyard.store.transactions import Transaction
 
 
@@ -38,4 +39,6 @@ async def pin_revision(tx: Transaction, actor: Actor, found: PinRevision) -> Rev
         message=revision.message or found.subject,
         author=revision.author or found.author,
     )
+    if build.state.phase in (Phase.LEASED, Phase.RUNNING):
+        telling.note(tx, build, Event.STARTED)
     return RevisionPinned(commit=(await builds.revision(tx, revision.id)).commit)

@@ -5,8 +5,9 @@ from collections import Counter, deque
 from buildyard.domain import transitions
 from buildyard.domain.builds import Build, Job
 from buildyard.domain.ids import BuildId, JobId
+from buildyard.domain.notifications import Event
 from buildyard.domain.states import Phase, Result
-from buildyard.store import builds, jobs
+from buildyard.store import builds, jobs, telling
 from buildyard.store.transactions import Transaction
 
 
@@ -26,7 +27,12 @@ async def advance(tx: Transaction, build: Build, job: Job) -> Build:
     """Let a build follow its most advanced job, and remember its first."""
     moved = transitions.note_first_job(build, job)
     moved = transitions.advance_build(moved, job.state.phase, at=job.started_at or tx.now)
-    return build if moved is build else await builds.save(tx, build, moved)
+    if moved is build:
+        return build
+    saved = await builds.save(tx, build, moved)
+    if saved.state.phase is Phase.RUNNING and build.state.phase is not Phase.RUNNING:
+        telling.note(tx, saved, Event.STARTED)
+    return saved
 
 
 async def _settle_finished(tx: Transaction, build: Build, job: Job) -> Build:
@@ -60,7 +66,12 @@ async def count_jobs(tx: Transaction, build: Build, results: list[Result]) -> Bu
     for result, times in sorted(Counter(results).items()):
         for _ in range(times):
             counted = transitions.count_job(counted, result, at=tx.now)
-    return build if counted is build else await builds.save(tx, build, counted)
+    if counted is build:
+        return build
+    saved = await builds.save(tx, build, counted)
+    if saved.state.phase is Phase.FINISHED:
+        telling.note(tx, saved, Event.FINISHED)
+    return saved
 
 
 async def locked_build(tx: Transaction, build: BuildId) -> Build:

@@ -1,8 +1,9 @@
-"""Writes what a transaction noted while it ran: events, counters and queue lengths."""
+"""Writes what a transaction noted while it ran: what is to be told, events, counters and queue lengths."""
 
 from sqlalchemy import update
 from sqlalchemy.dialects.postgresql import insert
 
+from buildyard.store import telling
 from buildyard.store.counters import BUMP
 from buildyard.store.events import ADD
 from buildyard.store.statements import Statement, Value, given
@@ -25,6 +26,8 @@ HOUR = 3_600_000_000
 async def flush(tx: Transaction) -> None:
     """Write everything noted; the database calls it at the end of every transaction."""
     await tx.write_changes()
+    if tx.pending_news:
+        await telling.write(tx)
     if tx.pending_events:
         await tx.execute_many(ADD, tx.pending_events)
     changed: list[dict[str, Value]] = [{"key": lane, "by": by} for lane, by in sorted(tx.pending_lanes.items()) if by]

@@ -34,6 +34,8 @@ BYTEWISE = Text().with_variant(TEXT(collation="C"), "postgresql")
 QUEUED = text("phase = 1")
 UNFINISHED = text("phase < 4")
 REMOVED = text("removed_at IS NOT NULL")
+WAITING = text("state = 0")
+STREAMED = text("stream > ''")
 
 
 def _id() -> Column[int]:
@@ -819,6 +821,72 @@ audit = Table(
     Index("ix_audit_user_id", "user", "id"),
     Index("ix_audit_project_action_id", "project", "action", "id"),
     sqlite_autoincrement=True,
+)
+
+notifications = Table(
+    "notifications",
+    metadata,
+    _id(),
+    _uid(),
+    _to("project", "projects"),
+    _to("pipeline", "pipelines", optional=True),
+    _to("build", "builds", optional=True),
+    _text("condition", None),
+    _text("action", None),
+    _text("target", None),
+    _text("defined_by"),
+    _text("created_by"),
+    _moment("created_at"),
+    Index("ix_notifications_project_id", "project", "id"),
+    Index("ix_notifications_pipeline", "pipeline"),
+    Index("ix_notifications_build", "build"),
+    sqlite_autoincrement=True,
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    _id(),
+    _uid(),
+    _integer("notification"),
+    _to("project", "projects"),
+    _to("build", "builds"),
+    _integer("restarts", 0),
+    _text("event", None),
+    _text("kind", None),
+    _text("address"),
+    _text("host", None),
+    _text("stream"),
+    _integer("state", 0),
+    _moment("due_at"),
+    _text("lease"),
+    _integer("attempts", 0),
+    _integer("failures", 0),
+    _text("error"),
+    _moment("created_at"),
+    _moment("finished_at", optional=True),
+    UniqueConstraint("build", "restarts", "event", "notification", "address"),
+    Index("ix_deliveries_due", "host", "due_at", sqlite_where=WAITING, postgresql_where=WAITING),
+    Index("ix_deliveries_stream", "stream", "id", sqlite_where=STREAMED, postgresql_where=STREAMED),
+    Index("ix_deliveries_project_id", "project", "id"),
+    Index("ix_deliveries_state_id", "state", "id"),
+    Index("ix_deliveries_project_state_id", "project", "state", "id"),
+    sqlite_autoincrement=True,
+)
+
+delivery_attempts = Table(
+    "delivery_attempts",
+    metadata,
+    _to("delivery", "deliveries"),
+    _integer("number"),
+    _moment("started_at"),
+    _moment("finished_at", optional=True),
+    _integer("status", 0),
+    _text("error"),
+    _text("request_body"),
+    _text("response_headers"),
+    _text("response_body"),
+    PrimaryKeyConstraint("delivery", "number"),
 )
 
 counters = Table(

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
+from buildyard.domain.builds import Build
 from buildyard.domain.errors import Conflict
 from buildyard.domain.ids import Moment
 from buildyard.store.statements import Row, Statement, Value
@@ -40,8 +41,8 @@ class Connection(Protocol):
 class Transaction:
     """One transaction. A use-case may be run again after a conflict, so it acts only through this.
 
-    `now` is the same throughout, and the only clock. `fresh_uid` makes UUIDv7s. Events, counters
-    and queue lengths are noted here and written at the end (`store.pending`), in one order for
+    `now` is the same throughout, and the only clock. `fresh_uid` makes UUIDv7s. Events, counters,
+    queue lengths and what is to be told are noted here and written at the end (`store.pending`), in one order for
     all, so that rows that many transactions touch are locked briefly and never crosswise.
     """
 
@@ -54,6 +55,7 @@ class Transaction:
         "pending_counts",
         "pending_events",
         "pending_lanes",
+        "pending_news",
         "pending_usage",
         "topics",
     )
@@ -68,6 +70,7 @@ class Transaction:
         self.pending_counts: Counter[tuple[str, int, str]] = Counter()
         self.pending_lanes: Counter[int] = Counter()
         self.pending_usage: Counter[tuple[int, str]] = Counter()
+        self.pending_news: dict[tuple[int, str], Build] = {}
         self._changes: dict[Statement, list[tuple[str, Mapping[str, Value]]]] = {}
 
     async def execute(self, statement: Statement, **values: Value) -> int:

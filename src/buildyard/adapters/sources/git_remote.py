@@ -6,16 +6,15 @@ the name in the protocol. Behind an HTTP proxy the proxy resolves names: then a 
 private address here, and otherwise left to the proxy, which is the operator's.
 """
 
-import asyncio
 import base64
 import re
 import shlex
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from buildyard.adapters.addresses import public_addresses
 from buildyard.domain.errors import Invalid, Unavailable
-from buildyard.domain.sources import SETTING, Address, SourcePolicy, is_private
+from buildyard.domain.sources import SETTING, Address, SourcePolicy
 
 _SSH = (
     "ssh -F none -o BatchMode=yes -o ConnectTimeout=30 -o ServerAliveInterval=15 -o ServerAliveCountMax=4 "
@@ -63,19 +62,12 @@ async def _checked_addresses(address: Address, policy: SourcePolicy, *, proxied:
     """The public addresses of the host, to be pinned; none if any is allowed."""
     if policy.allow_local:
         return []
-    loop = asyncio.get_running_loop()
     try:
-        found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
-    except (OSError, UnicodeError) as exc:
+        return await public_addresses(address.host, address.port)
+    except Unavailable:
         if proxied:
             return []
-        raise Unavailable(f"the host {address.host} was not found") from exc
-    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-    if private := [each for each in addresses if is_private(each)]:
-        raise Invalid(
-            f"{address.host} has the private address {private[0]}, not allowed as a source (setting {SETTING})"
-        )
-    return addresses
+        raise
 
 
 def _is_proxied(address: Address, environment: Mapping[str, str]) -> bool:

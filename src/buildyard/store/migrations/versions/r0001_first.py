@@ -765,6 +765,101 @@ def upgrade() -> None:
     op.create_index("ix_artifacts_job", "artifacts", ["job"])
     op.create_index("ix_artifacts_sha256", "artifacts", ["sha256"])
     op.create_table(
+        "notifications",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("uid", TEXT, nullable=False),
+        sa.Column("project", sa.Integer(), nullable=False),
+        sa.Column("pipeline", sa.Integer(), nullable=True),
+        sa.Column("build", sa.Integer(), nullable=True),
+        sa.Column("condition", TEXT, nullable=False),
+        sa.Column("action", TEXT, nullable=False),
+        sa.Column("target", TEXT, nullable=False),
+        sa.Column("defined_by", TEXT, server_default="", nullable=False),
+        sa.Column("created_by", TEXT, server_default="", nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["build"], ["builds.id"], name=op.f("fk_notifications_build"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["pipeline"], ["pipelines.id"], name=op.f("fk_notifications_pipeline"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["project"], ["projects.id"], name=op.f("fk_notifications_project"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_notifications")),
+        sa.UniqueConstraint("uid", name=op.f("uq_notifications_uid")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_notifications_build", "notifications", ["build"])
+    op.create_index("ix_notifications_pipeline", "notifications", ["pipeline"])
+    op.create_index("ix_notifications_project_id", "notifications", ["project", "id"])
+    op.create_table(
+        "deliveries",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("uid", TEXT, nullable=False),
+        sa.Column("notification", sa.Integer(), nullable=False),
+        sa.Column("project", sa.Integer(), nullable=False),
+        sa.Column("build", sa.Integer(), nullable=False),
+        sa.Column("restarts", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("event", TEXT, nullable=False),
+        sa.Column("kind", TEXT, nullable=False),
+        sa.Column("address", TEXT, server_default="", nullable=False),
+        sa.Column("host", TEXT, nullable=False),
+        sa.Column("stream", TEXT, server_default="", nullable=False),
+        sa.Column("state", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("due_at", sa.BigInteger(), nullable=False),
+        sa.Column("lease", TEXT, server_default="", nullable=False),
+        sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("failures", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("error", TEXT, server_default="", nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("finished_at", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(["build"], ["builds.id"], name=op.f("fk_deliveries_build"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["project"], ["projects.id"], name=op.f("fk_deliveries_project"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_deliveries")),
+        sa.UniqueConstraint(
+            "build",
+            "restarts",
+            "event",
+            "notification",
+            "address",
+            name=op.f("uq_deliveries_build_restarts_event_notification_address"),
+        ),
+        sa.UniqueConstraint("uid", name=op.f("uq_deliveries_uid")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(
+        "ix_deliveries_due",
+        "deliveries",
+        ["host", "due_at"],
+        sqlite_where=sa.text("state = 0"),
+        postgresql_where=sa.text("state = 0"),
+    )
+    op.create_index("ix_deliveries_project_id", "deliveries", ["project", "id"])
+    op.create_index("ix_deliveries_project_state_id", "deliveries", ["project", "state", "id"])
+    op.create_index("ix_deliveries_state_id", "deliveries", ["state", "id"])
+    op.create_index(
+        "ix_deliveries_stream",
+        "deliveries",
+        ["stream", "id"],
+        sqlite_where=sa.text("stream > ''"),
+        postgresql_where=sa.text("stream > ''"),
+    )
+    op.create_table(
+        "delivery_attempts",
+        sa.Column("delivery", sa.Integer(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("started_at", sa.BigInteger(), nullable=False),
+        sa.Column("finished_at", sa.BigInteger(), nullable=True),
+        sa.Column("status", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("error", TEXT, server_default="", nullable=False),
+        sa.Column("request_body", TEXT, server_default="", nullable=False),
+        sa.Column("response_headers", TEXT, server_default="", nullable=False),
+        sa.Column("response_body", TEXT, server_default="", nullable=False),
+        sa.ForeignKeyConstraint(
+            ["delivery"], ["deliveries.id"], name=op.f("fk_delivery_attempts_delivery"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("delivery", "number", name=op.f("pk_delivery_attempts")),
+    )
+    op.create_table(
         "steps",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("uid", TEXT, nullable=False),

@@ -1,0 +1,161 @@
+"""Rules of telling: of a project, of one of its pipelines, or of one build."""
+
+from dataclasses import dataclass
+
+import msgspec
+from sqlalchemy import Integer, and_, cast, delete, or_, select
+
+from buildyard.domain.errors import NotFound
+from buildyard.domain.ids import BuildId, Moment, NotificationId, PipelineId, ProjectId, Uid
+from buildyard.domain.notifications import (
+    Action,
+    Condition,
+    EmailTarget,
+    Rule,
+    StatusTarget,
+    Target,
+    WebhookTarget,
+    action_of,
+)
+from buildyard.store.statements import Row, Statement, given, insertion
+from buildyard.store.tables import notifications, pipelines
+from buildyard.store.transactions import Transaction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notification:
+    """A rule as stored; `pipeline` and `build` narrow it to these. `defined_by` is the API or file that made it."""
+
+    id: NotificationId
+    uid: Uid
+    project: ProjectId
+    pipeline: PipelineId | None
+    pipeline_slug: str
+    build: BuildId | None
+    rule: Rule
+    defined_by: str
+    created_by: str
+    created_at: Moment
+
+
+_COLUMNS = (
+    notifications.c.id,
+    notifications.c.uid,
+    notifications.c.project,
+    notifications.c.pipeline,
+    pipelines.c.slug,
+    notifications.c.build,
+    notifications.c.condition,
+    notifications.c.action,
+    notifications.c.target,
+    notifications.c.defined_by,
+    notifications.c.created_by,
+    notifications.c.created_at,
+)
+_QUERY = select(*_COLUMNS).select_from(notifications.outerjoin(pipelines, pipelines.c.id == notifications.c.pipeline))
+ADD = insertion(notifications)
+BY_UID = Statement(_QUERY.where(notifications.c.uid == given("of_uid")))
+OF_PROJECT = Statement(
+    _QUERY.where(notifications.c.project == given("within")).order_by(notifications.c.id).limit(given("most"))
+)
+REMOVE = Statement(delete(notifications).where(notifications.c.id == given("key")))
+REMOVE_DEFINED = Statement(
+    delete(notifications).where(notifications.c.pipeline == given("of"), notifications.c.defined_by == given("maker"))
+)
+OF_BUILD = Statement(
+    select(
+        cast(given("build"), Integer),
+        notifications.c.id,
+        notifications.c.condition,
+        notifications.c.action,
+        notifications.c.target,
+    ).where(
+        or_(
+            notifications.c.build == given("build"),
+            and_(notifications.c.pipeline == given("pipeline"), notifications.c.build.is_(None)),
+            and_(
+                notifications.c.project == given("project"),
+                notifications.c.pipeline.is_(None),
+                notifications.c.build.is_(None),
+            ),
+        )
+    )
+)
+"""The rules for a build, each with the build's id, so that those of many builds can be asked for in one trip."""
+
+_TARGETS = {Action.EMAIL: EmailTarget, Action.WEBHOOK: WebhookTarget, Action.STATUS: StatusTarget}
+
+
+def rule_of(condition: str, action: str, target: str) -> Rule:
+    """A rule from its columns."""
+    decoded: Target = msgspec.json.decode(target, type=_TARGETS[Action(action)])
+    return Rule(target=decoded, condition=Condition(condition))
+
+
+def _notification(row: Row) -> Notification:
+    key, uid, project, pipeline, slug, build, condition, action, target, defined_by, created_by, created_at = row
+    return Notification(
+        id=key,
+        uid=uid,
+        project=project,
+        pipeline=pipeline,
+        pipeline_slug=slug or "",
+        build=build,
+        rule=rule_of(condition, action, target),
+        defined_by=defined_by,
+        created_by=created_by,
+        created_at=created_at,
+    )
+
+
+async def add(
+    tx: Transaction,
+    rule: Rule,
+    *,
+    project: ProjectId,
+    pipeline: PipelineId | None,
+    build: BuildId | None,
+    defined_by: str,
+    created_by: str,
+) -> Uid:
+    """Keep a rule; its uid."""
+    (key,) = await tx.allocate("notifications")
+    uid = Uid(tx.fresh_uid())
+    await tx.execute(
+        ADD,
+        id=key,
+        uid=uid,
+        project=project,
+        pipeline=pipeline,
+        build=build,
+        condition=str(rule.condition),
+        action=str(action_of(rule.target)),
+        target=msgspec.json.encode(rule.target).decode(),
+        defined_by=defined_by,
+        created_by=created_by,
+        created_at=tx.now,
+    )
+    return uid
+
+
+async def get_by_uid(tx: Transaction, uid: str) -> Notification:
+    """The rule with this uid."""
+    row = await tx.fetch_one(BY_UID, of_uid=uid)
+    if row is None:
+        raise NotFound("notification not found")
+    return _notification(row)
+
+
+async def of_project(tx: Transaction, project: ProjectId, limit: int) -> list[Notification]:
+    """A project's rules and those of its pipelines and builds, oldest first."""
+    return [_notification(row) for row in await tx.fetch(OF_PROJECT, within=project, most=limit)]
+
+
+async def remove(tx: Transaction, key: NotificationId) -> None:
+    """Forget a rule; what waits to be sent for it is dropped by the sender."""
+    await tx.execute(REMOVE, key=key)
+
+
+async def remove_defined(tx: Transaction, pipeline: PipelineId, defined_by: str) -> int:
+    """Forget the rules of a pipeline that one API or file made."""
+    return await tx.execute(REMOVE_DEFINED, of=pipeline, maker=defined_by)
