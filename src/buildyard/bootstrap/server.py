@@ -22,6 +22,7 @@ from buildyard.apis.health import health_app
 from buildyard.apis.native.routes import native_app
 from buildyard.apis.observe import Observer
 from buildyard.apis.worker.routes import worker_app
+from buildyard.bootstrap.notifiers import notifiers_of
 from buildyard.bootstrap.schema import prepare_schema
 from buildyard.domain.access import SYSTEM
 from buildyard.domain.retention import Bounds, What
@@ -83,6 +84,8 @@ async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
             usage=UsageBook(),
             stored_in=str(settings.data),
             blobs_on_disk=not settings.blobs.url,
+            notifiers=notifiers_of(settings),
+            credentials={name: Path(path) for name, path in settings.telling.credentials.items()},
         )
         clockwork = asyncio.create_task(keep_time(engine))
         stack.push_async_callback(_end, clockwork)
@@ -107,6 +110,8 @@ def policy_of(settings: Settings) -> Policy:
         retention=_bounds_of(settings),
         retention_grace_seconds=settings.retention.grace_minutes * 60.0,
         blob_grace_seconds=settings.retention.blob_grace_minutes * 60.0,
+        delivery_tries=settings.telling.tries,
+        delivery_timeout_seconds=settings.telling.timeout_seconds,
     )
 
 

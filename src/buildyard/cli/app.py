@@ -8,6 +8,7 @@ import typer
 from buildyard.cli import retention, spare_rich
 from buildyard.cli.exits import ExitCode, carry_out
 from buildyard.cli.workers import worker_app
+from buildyard.cli.notify import deliveries_app, notify_app
 
 app = typer.Typer(
     name="buildyard",
@@ -26,6 +27,8 @@ app.add_typer(worker_app, name="worker")
 app.add_typer(retention.app, name="retention")
 app.command("keep")(retention.keep)
 app.command("gc")(retention.collect)
+app.add_typer(notify_app, name="notify")
+app.add_typer(deliveries_app, name="deliveries")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 BuildArgument = Annotated[str, typer.Argument(metavar="BUILD", help="The build's id or uid.")]

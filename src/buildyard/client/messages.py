@@ -4,6 +4,8 @@ Times are RFC 3339 texts. `phase` and `result` are the words of `domain.states`;
 phase is `finished`.
 """
 
+from typing import Literal
+
 import msgspec
 
 
@@ -318,3 +320,96 @@ class Failure(Message, frozen=True, kw_only=True):
 
     error: str
     faults: list[Fault] = []
+
+
+class Webhook(Message, frozen=True, kw_only=True):
+    """Post to this address; `secret` names the credential that signs."""
+
+    url: str
+    secret: str = ""
+    started: bool = False
+
+
+class CommitStatus(Message, frozen=True, kw_only=True):
+    """Show a status at the built commit; `token` names the credential, an empty `api` is the public one."""
+
+    forge: Literal["github", "gitlab", "gitea", "bitbucket", "bitbucket-server"]
+    repository: str
+    token: str
+    api: str = ""
+
+
+class NewNotification(Message, frozen=True, kw_only=True):
+    """A rule to be made, for a project (by slug), one of its pipelines (by slug) or builds (by uid).
+
+    Exactly one of `email`, `webhook` and `status` is there. An empty `on` is `always` for a status, else `failure`.
+    """
+
+    project: str
+    pipeline: str = ""
+    build: str = ""
+    on: Literal["", "success", "failure", "always", "changed", "fixed"] = ""
+    email: list[str] | None = None
+    webhook: Webhook | None = None
+    status: CommitStatus | None = None
+
+
+class Notification(Message, frozen=True, kw_only=True):
+    """A rule. `defined_by` is `notify`, or the file that it stands in."""
+
+    uid: str
+    project: str
+    pipeline: str = ""
+    build: int | None = None
+    on: str
+    email: list[str] | None = None
+    webhook: Webhook | None = None
+    status: CommitStatus | None = None
+    defined_by: str
+    created_by: str
+    created_at: str
+
+
+class Notifications(Message, frozen=True, kw_only=True):
+    """Rules, oldest first."""
+
+    notifications: list[Notification]
+
+
+class DeliveryTry(Message, frozen=True, kw_only=True):
+    """One attempt at sending. Without `finished_at` it runs, or nobody knows what came of it."""
+
+    number: int
+    started_at: str
+    finished_at: str | None = None
+    status: int = 0
+    error: str = ""
+    request: str = ""
+    response_headers: str = ""
+    response: str = ""
+
+
+class Delivery(Message, frozen=True, kw_only=True):
+    """A message. `state` is waiting, delivered, dead or dropped; `due_at` is there while it waits."""
+
+    id: int
+    uid: str
+    project: str
+    build: int
+    build_uid: str
+    event: str
+    kind: str
+    target: str
+    state: str
+    attempts: int
+    error: str = ""
+    created_at: str
+    due_at: str | None = None
+    finished_at: str | None = None
+    tries: list[DeliveryTry] | None = None
+
+
+class Deliveries(Message, frozen=True, kw_only=True):
+    """Messages, newest first."""
+
+    deliveries: list[Delivery]

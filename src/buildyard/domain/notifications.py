@@ -209,8 +209,8 @@ def _recipient_faults(to: tuple[str, ...]) -> list[Fault]:
 
 
 def is_mail_address(text: str) -> bool:
-    """Whether this is one plain address, without anything that could begin another header or command."""
-    return _ADDRESS.fullmatch(text) is not None and text.isprintable()
+    """Whether this is one plain ASCII address, without anything that could begin another header or command."""
+    return _ADDRESS.fullmatch(text) is not None and text.isascii()
 
 
 def _status_faults(target: StatusTarget, condition: Condition, *, allow_local: bool) -> list[Fault]:

@@ -6,14 +6,16 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 from buildyard.domain.access import Actor
 from buildyard.domain.errors import LimitReached
 from buildyard.domain.ids import Moment
+from buildyard.domain.notifications import Action
 from buildyard.domain.retention import NO_BOUNDS, Bounds, What
 from buildyard.engine.usage import UsageBook
-from buildyard.ports import BlobStore, EventBus, LogStore
+from buildyard.ports import BlobStore, EventBus, LogStore, Notifier
 from buildyard.store.transactions import Transaction
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ class Policy:
     upload_bytes: int = 2 * 1024**3
     blob_bytes: int = 4 * 1024**3
     low_disk_bytes: int = 200 * 1024**2
+    delivery_tries: int = 12
+    delivery_timeout_seconds: float = 20.0
     unsupported_seconds: float = 0.0
     tidy_disk_bytes: int = 0
     retention: Mapping[What, Bounds] = field(default_factory=dict)
@@ -65,6 +69,7 @@ class Engine:
     """All that functions around use-cases need.
 
     `stored_in` is the folder whose disk must not fill up; `blobs_on_disk`: removing blobs makes room there.
+    `credentials` are the files of the credentials that the settings name.
     """
 
     database: Database
@@ -75,6 +80,8 @@ class Engine:
     usage: UsageBook
     stored_in: str = ""
     blobs_on_disk: bool = True
+    notifiers: Mapping[Action, Notifier] = field(default_factory=dict)
+    credentials: Mapping[str, Path] = field(default_factory=dict)
 
     def free_bytes(self) -> int | None:
         """How much room the data folder's disk has; None if nobody looks after it."""

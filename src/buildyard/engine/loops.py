@@ -11,7 +11,7 @@ import structlog
 from buildyard.domain.access import SYSTEM, Actor
 from buildyard.domain.errors import EngineError
 from buildyard.domain.ids import SECOND, AttemptId, LogId, Moment
-from buildyard.engine import collecting, garbage, leasing, progress
+from buildyard.engine import collecting, delivering, garbage, leasing, progress
 from buildyard.engine.engine import Engine
 from buildyard.engine.fitting import end_unsupported
 from buildyard.store import events, workers
@@ -33,6 +33,10 @@ async def keep_time(engine: Engine) -> None:
         group.create_task(_every(60.0, "orphans", lambda: collecting.remove_orphans(engine)))
         group.create_task(_every(600.0, "retention", lambda: garbage.carry_out_rules(engine)))
         group.create_task(_every(5.0, "disk", lambda: garbage.tidy(engine)))
+        group.create_task(delivering.send_deliveries(engine))
+        group.create_task(
+            _every(600.0, "old deliveries", lambda: engine.run(delivering.drop_old, SYSTEM, keep=delivering.KEEP))
+        )
         group.create_task(
             _every(60.0, "events", lambda: engine.run(drop_old_events, SYSTEM, keep=_kept_events(engine)))
         )

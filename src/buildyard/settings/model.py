@@ -305,6 +305,42 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Mail:
+    """The server that mail is handed to."""
+
+    host: str = setting("", "Its name or address. Empty: no mail is sent.", "BUILDYARD_MAIL_HOST")
+    port: int = setting(0, "Its port; 0: 25, with `starttls` 587, with `tls` 465.", "BUILDYARD_MAIL_PORT")
+    security: Literal["none", "starttls", "tls"] = setting(
+        "starttls",
+        "`tls`: encrypted from the first byte. `starttls`: before anything of worth is said. `none`: not at all, "
+        "without a user but on loopback.",
+        "BUILDYARD_MAIL_SECURITY",
+    )
+    user: str = setting("", "Who signs in there. Empty: nobody.", "BUILDYARD_MAIL_USER")
+    password: Secret = setting(Secret(), "The user's password.", "BUILDYARD_MAIL_PASSWORD")
+    sender: str = setting("", "The address that mail comes from.", "BUILDYARD_MAIL_FROM")
+    ca_file: str = setting(
+        "", "File of the authorities that its certificate is checked by. Empty: the system's.", "BUILDYARD_MAIL_CA_FILE"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telling:
+    """Webhooks, mail and commit statuses."""
+
+    tries: int = setting(
+        12, "How often a message is tried, over about three hours, before it is given up.", "BUILDYARD_TELLING_TRIES"
+    )
+    timeout_seconds: float = setting(20.0, "How long one try may take.", "BUILDYARD_TELLING_TIMEOUT_SECONDS")
+    credentials: dict[str, str] = setting(
+        dict,
+        "Files with tokens of forges and secrets of webhooks, by name: a rule says `server:NAME`, and only "
+        "administrators may. In the variable: `name=path,name=path`.",
+        "BUILDYARD_TELLING_CREDENTIALS",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
     """The command line's side."""
 
@@ -335,6 +371,8 @@ class Settings:
     blobs: Blobs = field(default_factory=Blobs)
     caches: Caches = field(default_factory=Caches)
     retention: Retention = field(default_factory=Retention)
+    mail: Mail = field(default_factory=Mail)
+    telling: Telling = field(default_factory=Telling)
     client: Client = field(default_factory=Client)
     job_environment: dict[str, str] = field(default_factory=dict, repr=False)
     source_environment: dict[str, str] = field(default_factory=dict, repr=False)

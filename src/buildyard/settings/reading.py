@@ -115,6 +115,7 @@ def _check(settings: Settings) -> None:
         if url and not re.fullmatch(r"https?://[^/\s?#@]+(/[^\s?#]*)?|unix:///[^\s]+", url):
             raise BadSettings(f"{name} must be an address like http://host:8010, not {url!r}")
     _check_work(settings)
+    _check_mail(settings)
     scheme = settings.database_url.split(":", 1)[0]
     if scheme not in ("sqlite", "postgresql", "postgres"):
         raise BadSettings(
@@ -138,6 +139,23 @@ def _check_work(settings: Settings) -> None:
         if not 0 <= value <= most:
             where = f"retention.{kept.name} ({kept.metadata['variable']})"
             raise BadSettings(f"{where} must lie between 0 and {most}, not {value}")
+
+
+def _check_mail(settings: Settings) -> None:
+    """Mail needs a sender, and a password is not sent in the clear."""
+    mail = settings.mail
+    if not 1 <= settings.telling.tries <= 100:
+        raise BadSettings("telling.tries (BUILDYARD_TELLING_TRIES) must lie between 1 and 100")
+    if not 0.1 <= settings.telling.timeout_seconds <= 600:
+        raise BadSettings("telling.timeout_seconds (BUILDYARD_TELLING_TIMEOUT_SECONDS) must lie between 0.1 and 600")
+    if not mail.host:
+        return
+    if not re.fullmatch(r"[^\s@<>\x00-\x1f]+@[A-Za-z0-9.-]+", mail.sender) or not mail.sender.isascii():
+        raise BadSettings(f"mail.sender (BUILDYARD_MAIL_FROM) must be a mail address, not {mail.sender!r}")
+    if not 0 <= mail.port <= 65535:
+        raise BadSettings(f"mail.port (BUILDYARD_MAIL_PORT) must lie between 0 and 65535, not {mail.port}")
+    if mail.user and mail.security == "none" and not is_loopback(mail.host):
+        raise BadSettings("mail.user (BUILDYARD_MAIL_USER) needs mail.security = starttls or tls, but on loopback")
 
 
 # --- the file -----------------------------------------------------------------------------------

@@ -149,6 +149,11 @@ PIN_REVISION = Statement(
     .where(revisions.c.id == given("key"), revisions.c.commit == given("seen"))
     .values(commit=given("commit"), branch=given("branch"), message=given("message"), author=given("author"))
 )
+SUBMITTER = Statement(
+    select(evaluations.c.submitter)
+    .select_from(builds.join(evaluations, evaluations.c.id == builds.c.evaluation))
+    .where(builds.c.id == given("key"))
+)
 MOVE = Statement(
     update(builds)
     .where(builds.c.id == given("key"), builds.c.row_version == given("seen"))
@@ -324,6 +329,12 @@ async def revision(tx: Transaction, key: RevisionId) -> Revision:
     if found is None:
         raise NotFound("revision not found")
     return found
+
+
+async def submitter_of(tx: Transaction, key: BuildId) -> str:
+    """The name of who asked for a build."""
+    row = await tx.fetch_one(SUBMITTER, key=key)
+    return row[0] if row else ""
 
 
 async def pin_revision(

@@ -1,0 +1,1 @@
+"""Tell the world: webhooks, mail, statuses at commits."""
