@@ -349,5 +349,5 @@ class Notifier(Protocol):
     """Sends messages of one kind. A repeated notice is told as a repetition, by its uid."""
 
     async def send(self, notice: Notice) -> Outcome:
-        """Try once, within a set time. Whatever goes wrong is part of the outcome; only cancelling ends it otherwise."""
+        """Try once, within a set time. Whatever goes wrong is part of the outcome; only cancelling passes."""
         ...

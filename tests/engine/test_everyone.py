@@ -7,6 +7,7 @@ import pkgutil
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from buildyard.domain.errors import Forbidden, NotFound, Unauthenticated
 from buildyard.domain.fairness import NO_USAGE
 from buildyard.domain.ids import LogId, TokenId
 from buildyard.domain.labels import Offer
+from buildyard.domain.notifications import Action, Condition, Rule, WebhookTarget
 from buildyard.domain.retention import Bounds, What
 from buildyard.domain.specs import CacheSpec, GitSource, PipelineSpec
 from buildyard.domain.states import Result
@@ -33,6 +35,7 @@ from buildyard.engine import (
     images,
     leasing,
     log_reading,
+    notifications,
     pipelines,
     progress,
     projects,
@@ -68,6 +71,8 @@ from world import QUEUE_LIMIT, WORKER, Hand, World, job
 
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = PipelineSpec(jobs=(job("a"),))
+RULE = Rule(target=WebhookTarget(url="https://example.org/hook"), condition=Condition.ALWAYS)
+MEANS = notifications.Means(actions=(Action.WEBHOOK,), credentials=(), allow_local=False)
 OFFER = Offer(frozenset(), frozenset({"process"}), "x86_64-linux")
 READERS = {"viewer", "developer", "admin", "owner", "token to read", "administrator"}
 RUNNERS = {"developer", "admin", "owner", "administrator"}
@@ -93,6 +98,8 @@ class Place:
     artifact: str
     token: TokenId
     upload: uploads.Upload
+    rule: str
+    delivery: str
 
     @property
     def project(self) -> str:
@@ -131,6 +138,7 @@ async def place(sqlite_world: World) -> Place:
     spec = job("first", caches=(CacheSpec(path=".cache"),), outputs=("out",))
     pipeline = await world.define(spec)
     source = GitSource(url="https://example.org/x.git", branch="main")
+    told = await engine.run(notifications.add_notification, world.owner, world.project.uid, RULE, MEANS)
     await world.submit(pipeline=pipeline)
     done = await hand.take()
     end = hand.finished(done)
@@ -155,7 +163,12 @@ async def place(sqlite_world: World) -> Place:
         artifact=artifact.uid,
         token=(await engine.run(identity.create_token, SYSTEM, "bob", ("jobs:read",))).token.id,
         upload=await uploads.store_upload(engine, world.owner, one_piece(b"a folder")),
+        rule=told.uid,
+        delivery=(await engine.read(_deliveries, world.owner, world.project.uid))[0].uid,
     )
+
+
+_deliveries = partial(notifications.list_deliveries, state=None, below=2**31 - 1, limit=9)
 
 
 async def _first(world: World) -> Any:
@@ -229,6 +242,24 @@ LETS_IN: dict[Callable[..., Any], tuple[set[str], Call]] = {
         lambda tx, who, at: leasing.renew_leases(tx, who, at.hand.session, [], lease=30.0),
     ),
     log_reading.get_job_log: (READERS, lambda tx, who, at: log_reading.get_job_log(tx, who, at.waiting)),
+    notifications.add_notification: (
+        CONFIGURERS,
+        lambda tx, who, at: notifications.add_notification(tx, who, at.project, RULE, MEANS),
+    ),
+    notifications.list_notifications: (
+        CONFIGURERS,
+        lambda tx, who, at: notifications.list_notifications(tx, who, at.project),
+    ),
+    notifications.remove_notification: (
+        CONFIGURERS,
+        lambda tx, who, at: notifications.remove_notification(tx, who, at.rule),
+    ),
+    notifications.list_deliveries: (CONFIGURERS, lambda tx, who, at: _deliveries(tx, who, at.project)),
+    notifications.get_delivery: (CONFIGURERS, lambda tx, who, at: notifications.get_delivery(tx, who, at.delivery)),
+    notifications.resend_delivery: (
+        CONFIGURERS,
+        lambda tx, who, at: notifications.resend_delivery(tx, who, at.delivery),
+    ),
     pipelines.create_pipeline: (
         CONFIGURERS,
         lambda tx, who, at: pipelines.create_pipeline(tx, who, at.project, "new", SPEC, defined_by="test"),

@@ -7,8 +7,8 @@ import typer
 
 from buildyard.cli import retention, spare_rich
 from buildyard.cli.exits import ExitCode, carry_out
-from buildyard.cli.workers import worker_app
 from buildyard.cli.notify import deliveries_app, notify_app
+from buildyard.cli.workers import worker_app
 
 app = typer.Typer(
     name="buildyard",

@@ -51,7 +51,7 @@ async def add(wanted: Wanted, *, as_json: bool) -> None:
     if as_json:
         print_json(made)
     else:
-        console().print(f"notification {made.uid}: {_target(made)}, on {made.on}")
+        console().print(f"notification {made.id}: {_target(made)}, on {made.on}")
 
 
 async def list_all(project: str, *, as_json: bool) -> None:
@@ -63,7 +63,7 @@ async def list_all(project: str, *, as_json: bool) -> None:
         return
     rows = [
         (
-            each.uid,
+            str(each.id),
             each.pipeline or (f"build {each.build}" if each.build else ""),
             each.on,
             _target(each),
@@ -71,17 +71,17 @@ async def list_all(project: str, *, as_json: bool) -> None:
         )
         for each in found
     ]
-    print_table(("uid", "only", "on", "tells", "defined by"), rows)
+    print_table(("id", "only", "on", "tells", "defined by"), rows)
 
 
-async def remove(uid: str, *, as_json: bool) -> None:
+async def remove(reference: str, *, as_json: bool) -> None:
     """Remove a rule."""
     async with connected() as client:
-        await client.remove_notification(uid)
+        await client.remove_notification(reference)
     if as_json:
-        print_json({"removed": uid})
+        print_json({"removed": reference})
     else:
-        console().print(f"notification {uid} is removed")
+        console().print(f"notification {reference} is removed")
 
 
 def _target(found: Notification) -> str:
@@ -100,16 +100,16 @@ async def list_deliveries(project: str, state: str, limit: int, *, as_json: bool
         print_json(found)
         return
     rows = [
-        (each.uid, each.state, str(each.build), each.event, each.target, str(each.attempts), each.error)
+        (str(each.id), each.state, str(each.build), each.event, each.target, str(each.attempts), each.error)
         for each in found
     ]
-    print_table(("uid", "state", "build", "event", "to", "tries", "error"), rows)
+    print_table(("id", "state", "build", "event", "to", "tries", "error"), rows)
 
 
-async def show_delivery(uid: str, *, as_json: bool) -> None:
+async def show_delivery(reference: str, *, as_json: bool) -> None:
     """A message and its tries."""
     async with connected() as client:
-        found = await client.delivery(uid)
+        found = await client.delivery(reference)
     if as_json:
         print_json(found)
         return
@@ -136,15 +136,15 @@ def _end_of(tried: DeliveryTry) -> str:
     return tried.error or f"delivered ({tried.status})"
 
 
-async def resend(uids: tuple[str, ...], project: str, *, dead: bool, as_json: bool) -> None:
+async def resend(references: tuple[str, ...], project: str, *, dead: bool, as_json: bool) -> None:
     """Send messages once more."""
-    if bool(uids) == dead:
+    if bool(references) == dead:
         raise Invalid("name the messages, or give --dead")
     async with connected() as client:
         if dead:
             found = (await client.deliveries(project=project, state="dead", limit=MOST_AT_ONCE)).deliveries
-            uids = tuple(each.uid for each in found)
-        sent = [await client.resend_delivery(uid) for uid in uids]
+            references = tuple(each.uid for each in found)
+        sent = [await client.resend_delivery(each) for each in references]
     if as_json:
         print_json(sent)
     else:

@@ -11,7 +11,7 @@ deliveries_app = typer.Typer(help="The messages that were sent, wait, or were gi
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ProjectArgument = Annotated[str, typer.Argument(metavar="PROJECT", help="The project's slug.")]
-UidArgument = Annotated[str, typer.Argument(metavar="UID", help="Its uid, as the list shows it.")]
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Its id or uid, as the list shows it.")]
 
 
 def _end(code: int) -> NoReturn:
@@ -74,11 +74,11 @@ def list_notifications(project: ProjectArgument, as_json: AsJson = False) -> Non
 
 
 @notify_app.command("remove")
-def remove_notification(uid: UidArgument, as_json: AsJson = False) -> None:
+def remove_notification(reference: IdArgument, as_json: AsJson = False) -> None:
     """Tell no more."""
     from buildyard.cli import notifications
 
-    _end(carry_out(lambda: notifications.remove(uid, as_json=as_json), as_json=as_json))
+    _end(carry_out(lambda: notifications.remove(reference, as_json=as_json), as_json=as_json))
 
 
 @deliveries_app.command("list")
@@ -99,16 +99,16 @@ def list_deliveries(
 
 
 @deliveries_app.command("show")
-def show_delivery(uid: UidArgument, as_json: AsJson = False) -> None:
+def show_delivery(reference: IdArgument, as_json: AsJson = False) -> None:
     """Show a message and every try: what was sent, what came back."""
     from buildyard.cli import notifications
 
-    _end(carry_out(lambda: notifications.show_delivery(uid, as_json=as_json), as_json=as_json))
+    _end(carry_out(lambda: notifications.show_delivery(reference, as_json=as_json), as_json=as_json))
 
 
 @deliveries_app.command("resend")
 def resend_deliveries(
-    uids: Annotated[list[str] | None, typer.Argument(metavar="[UID]...", help="Which messages.")] = None,
+    references: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Which messages.")] = None,
     dead: Annotated[bool, typer.Option("--dead", help="All that were given up, up to 1000.")] = False,
     project: Annotated[str, typer.Option(help="With --dead: only those of this project's builds.")] = "",
     as_json: AsJson = False,
@@ -117,5 +117,7 @@ def resend_deliveries(
     from buildyard.cli import notifications
 
     _end(
-        carry_out(lambda: notifications.resend(tuple(uids or ()), project, dead=dead, as_json=as_json), as_json=as_json)
+        carry_out(
+            lambda: notifications.resend(tuple(references or ()), project, dead=dead, as_json=as_json), as_json=as_json
+        )
     )

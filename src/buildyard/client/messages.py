@@ -357,6 +357,7 @@ class NewNotification(Message, frozen=True, kw_only=True):
 class Notification(Message, frozen=True, kw_only=True):
     """A rule. `defined_by` is `notify`, or the file that it stands in."""
 
+    id: int
     uid: str
     project: str
     pipeline: str = ""

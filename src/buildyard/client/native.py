@@ -211,6 +211,7 @@ class NativeClient:
     async def remove_worker(self, name: str, reason: str, *, force: bool) -> Removed:
         """Take a worker off the list."""
         return await self._post(f"/workers/{quote(name, safe='')}/remove", Removal(reason=reason, force=force), Removed)
+
     async def notifications(self, project: str) -> Notifications:
         """The rules of a project."""
         return await self._get(f"/notifications?{urlencode({'project': project})}", Notifications)
@@ -219,22 +220,24 @@ class NativeClient:
         """Make a rule."""
         return await self._post("/notifications", wanted, Notification)
 
-    async def remove_notification(self, uid: str) -> None:
+    async def remove_notification(self, reference: str) -> None:
         """Remove a rule."""
-        await self._call("DELETE", f"/notifications/{quote(uid, safe='')}", None)
+        await self._call("DELETE", f"/notifications/{quote(reference, safe='')}", None)
 
     async def deliveries(self, *, project: str = "", state: str = "", below: int = 0, limit: int = 50) -> Deliveries:
         """Messages of a project or of all, newest first."""
         query = urlencode({"project": project, "state": state, "below": below or "", "limit": limit})
         return await self._get(f"/deliveries?{query}", Deliveries)
 
-    async def delivery(self, uid: str) -> Delivery:
-        """A message with its tries."""
-        return await self._get(f"/deliveries/{quote(uid, safe='')}", Delivery)
+    async def delivery(self, reference: str) -> Delivery:
+        """A message (by id or uid) with its tries."""
+        return await self._get(f"/deliveries/{quote(reference, safe='')}", Delivery)
 
-    async def resend_delivery(self, uid: str) -> Delivery:
+    async def resend_delivery(self, reference: str) -> Delivery:
         """Send a message once more."""
-        return _decoded(200, await self._call("POST", f"/deliveries/{quote(uid, safe='')}/resend", None), Delivery)
+        return _decoded(
+            200, await self._call("POST", f"/deliveries/{quote(reference, safe='')}/resend", None), Delivery
+        )
 
     async def _get(self, path: str, answer: type[Answer], *, timeout: float = CALL_S) -> Answer:
         status, data = await self._http.call("GET", BASE + path, timeout=timeout)

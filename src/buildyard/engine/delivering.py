@@ -147,7 +147,9 @@ async def take_due(tx: Transaction, _actor: Actor, rooms: Mapping[str, int], *, 
             wait_s = min(wait_s, BUSY_POLL)
         elif await deliveries.lease(tx, message, lease, until):
             taken.append(await _held(tx, message))
-    return Taken(tuple(taken), max(wait_s, 0.01))
+        else:
+            wait_s = 0.0
+    return Taken(tuple(taken), max(wait_s, 0.05))
 
 
 async def _held(tx: Transaction, message: Delivery) -> Delivery:

@@ -72,7 +72,7 @@ async def add_notification(
     )
     details = {"action": str(action_of(rule.target)), "on": str(rule.condition), "target": shown_target(rule.target)}
     await audit.add(tx, actor, "notification.create", uid, project=project.id, details=details)
-    return await notifications.get_by_uid(tx, uid)
+    return await notifications.get(tx, uid)
 
 
 async def _pipeline(tx: Transaction, project: ProjectId, slug: str) -> PipelineId:
@@ -104,15 +104,15 @@ async def list_notifications(tx: Transaction, actor: Actor, project_uid: str) ->
     return await notifications.of_project(tx, project.id, MOST_RULES)
 
 
-async def remove_notification(tx: Transaction, actor: Actor, uid: str) -> None:
-    """Remove a rule; what waits to be sent for it is dropped."""
-    found = await notifications.get_by_uid(tx, uid)
+async def remove_notification(tx: Transaction, actor: Actor, reference: str) -> None:
+    """Remove the rule with this id or uid; what waits to be sent for it is dropped."""
+    found = await notifications.get(tx, reference)
     project = await projects.get(tx, found.project)
     require(actor, Permission.CONFIGURE, project.owner, "notification")
     if found.defined_by != DEFINED_BY:
         raise Forbidden(f"the notification was defined by {found.defined_by}; change it there")
     await notifications.remove(tx, found.id)
-    await audit.add(tx, actor, "notification.remove", uid, project=project.id)
+    await audit.add(tx, actor, "notification.remove", found.uid, project=project.id)
     tx.wake(TOPIC)
 
 
@@ -134,23 +134,23 @@ async def list_deliveries(
     return await deliveries.page(tx, project.id, state, below=below, limit=limit)
 
 
-async def get_delivery(tx: Transaction, actor: Actor, uid: str) -> tuple[Delivery, list[Try]]:
-    """A message and how its tries went."""
-    found = await _delivery(tx, actor, uid)
+async def get_delivery(tx: Transaction, actor: Actor, reference: str) -> tuple[Delivery, list[Try]]:
+    """The message with this id or uid, and how its tries went."""
+    found = await _delivery(tx, actor, reference)
     return found, await deliveries.tries_of(tx, found.id)
 
 
-async def resend_delivery(tx: Transaction, actor: Actor, uid: str) -> Delivery:
+async def resend_delivery(tx: Transaction, actor: Actor, reference: str) -> Delivery:
     """Send a message once more, with as many tries as a new one; one that still waits is left as it is."""
-    found = await _delivery(tx, actor, uid)
+    found = await _delivery(tx, actor, reference)
     if await deliveries.send_again(tx, found):
-        await audit.add(tx, actor, "delivery.resend", uid, project=found.project)
+        await audit.add(tx, actor, "delivery.resend", found.uid, project=found.project)
         tx.wake(TOPIC)
-    return await deliveries.get_by_uid(tx, uid)
+    return await deliveries.get_referred(tx, found.uid)
 
 
-async def _delivery(tx: Transaction, actor: Actor, uid: str) -> Delivery:
-    found = await deliveries.get_by_uid(tx, uid)
+async def _delivery(tx: Transaction, actor: Actor, reference: str) -> Delivery:
+    found = await deliveries.get_referred(tx, reference)
     project = await projects.get(tx, found.project)
     require(actor, Permission.CONFIGURE, project.owner, "delivery")
     return found

@@ -9,7 +9,7 @@ from buildyard.domain.errors import NotFound
 from buildyard.domain.ids import BuildId, DeliveryId, Moment, ProjectId, Uid
 from buildyard.domain.notifications import DeliveryState, Event, Rule
 from buildyard.store import events
-from buildyard.store.notifications import rule_of
+from buildyard.store.notifications import number_of, rule_of
 from buildyard.store.statements import Row, Statement, given, insertion
 from buildyard.store.tables import builds, deliveries, delivery_attempts, notifications, projects
 from buildyard.store.transactions import Transaction
@@ -252,9 +252,10 @@ async def get(tx: Transaction, key: DeliveryId) -> Delivery | None:
     return _delivery(row) if row else None
 
 
-async def get_by_uid(tx: Transaction, uid: str) -> Delivery:
-    """The message with this uid."""
-    row = await tx.fetch_one(BY_UID, of_uid=uid)
+async def get_referred(tx: Transaction, reference: str) -> Delivery:
+    """The message with this id or uid."""
+    key = number_of(reference)
+    row = await (tx.fetch_one(BY_UID, of_uid=reference) if key is None else tx.fetch_one(BY_ID, key=key))
     if row is None:
         raise NotFound("delivery not found")
     return _delivery(row)

@@ -54,6 +54,7 @@ _COLUMNS = (
 )
 _QUERY = select(*_COLUMNS).select_from(notifications.outerjoin(pipelines, pipelines.c.id == notifications.c.pipeline))
 ADD = insertion(notifications)
+BY_ID = Statement(_QUERY.where(notifications.c.id == given("key")))
 BY_UID = Statement(_QUERY.where(notifications.c.uid == given("of_uid")))
 OF_PROJECT = Statement(
     _QUERY.where(notifications.c.project == given("within")).order_by(notifications.c.id).limit(given("most"))
@@ -90,6 +91,12 @@ def rule_of(condition: str, action: str, target: str) -> Rule:
     """A rule from its columns."""
     decoded: Target = msgspec.json.decode(target, type=_TARGETS[Action(action)])
     return Rule(target=decoded, condition=Condition(condition))
+
+
+def number_of(reference: str) -> int | None:
+    """The id that people type; None for what is no id."""
+    is_id = reference.isascii() and reference.isdecimal() and len(reference) < 10
+    return int(reference) if is_id else None
 
 
 def _notification(row: Row) -> Notification:
@@ -138,9 +145,10 @@ async def add(
     return uid
 
 
-async def get_by_uid(tx: Transaction, uid: str) -> Notification:
-    """The rule with this uid."""
-    row = await tx.fetch_one(BY_UID, of_uid=uid)
+async def get(tx: Transaction, reference: str) -> Notification:
+    """The rule with this id or uid."""
+    key = number_of(reference)
+    row = await (tx.fetch_one(BY_UID, of_uid=reference) if key is None else tx.fetch_one(BY_ID, key=key))
     if row is None:
         raise NotFound("notification not found")
     return _notification(row)

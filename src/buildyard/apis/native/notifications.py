@@ -81,7 +81,7 @@ class NotificationRoutes:
     async def remove_rule(self, request: Request) -> Response:
         """Remove a rule."""
         actor = await self._actor(request)
-        await self._engine.run(notifications.remove_notification, actor, request.path_params["uid"])
+        await self._engine.run(notifications.remove_notification, actor, request.path_params["reference"])
         return Response(status_code=204)
 
     async def list_deliveries(self, request: Request) -> Response:
@@ -103,13 +103,13 @@ class NotificationRoutes:
     async def get_delivery(self, request: Request) -> Response:
         """A message with its tries."""
         actor = await self._actor(request)
-        found, tries = await self._engine.read(notifications.get_delivery, actor, request.path_params["uid"])
+        found, tries = await self._engine.read(notifications.get_delivery, actor, request.path_params["reference"])
         return _answer(delivery_message(found, tries))
 
     async def resend_delivery(self, request: Request) -> Response:
         """Send a message once more."""
         actor = await self._actor(request)
-        found = await self._engine.run(notifications.resend_delivery, actor, request.path_params["uid"])
+        found = await self._engine.run(notifications.resend_delivery, actor, request.path_params["reference"])
         return _answer(delivery_message(found))
 
 
@@ -150,6 +150,7 @@ def rule_message(found: Notification, project: str) -> messages.Notification:
                 forge=target.forge.value, repository=target.repository, token=target.token, api=target.api
             )
     return messages.Notification(
+        id=found.id,
         uid=found.uid,
         project=project,
         pipeline=found.pipeline_slug,
@@ -210,8 +211,8 @@ def notification_routes(engine: Engine, gate: PasswordGate, body_bytes: int) -> 
     return [
         Route(f"{BASE}/notifications", routes.list_rules, methods=["GET"]),
         Route(f"{BASE}/notifications", routes.add_rule, methods=["POST"]),
-        Route(f"{BASE}/notifications/{{uid}}", routes.remove_rule, methods=["DELETE"]),
+        Route(f"{BASE}/notifications/{{reference}}", routes.remove_rule, methods=["DELETE"]),
         Route(f"{BASE}/deliveries", routes.list_deliveries, methods=["GET"]),
-        Route(f"{BASE}/deliveries/{{uid}}", routes.get_delivery, methods=["GET"]),
-        Route(f"{BASE}/deliveries/{{uid}}/resend", routes.resend_delivery, methods=["POST"]),
+        Route(f"{BASE}/deliveries/{{reference}}", routes.get_delivery, methods=["GET"]),
+        Route(f"{BASE}/deliveries/{{reference}}/resend", routes.resend_delivery, methods=["POST"]),
     ]
