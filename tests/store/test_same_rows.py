@@ -12,6 +12,7 @@ from buildyard.adapters.bus.memory import MemoryBus
 from buildyard.adapters.logs.local import LocalLogStore
 from buildyard.domain.access import SYSTEM, Actor, Visibility
 from buildyard.domain.ids import Sha256
+from buildyard.domain.notifications import Action, Condition, Rule, WebhookTarget
 from buildyard.domain.retention import NO_BOUNDS, Bounds, What
 from buildyard.domain.specs import FolderSource, GitSource
 from buildyard.domain.states import Result
@@ -25,6 +26,7 @@ from buildyard.engine import (
     identity,
     images,
     loops,
+    notifications,
     pipelines,
     projects,
     retention,
@@ -64,6 +66,11 @@ async def tell(world: World) -> list[object]:
     public = await engine.run(projects.create_project, owner, "bob", "Über ß/ä", visibility=Visibility.PUBLIC)
     await engine.run(projects.create_project, owner, "bob", "hello")
     await engine.run(images.create_image, owner, slug="deb", url="docker://x/deb:12", public=False)
+    hook = WebhookTarget(url="https://example.org/hook", started=True)
+    means = notifications.Means(actions=(Action.WEBHOOK,), credentials=(), allow_local=False)
+    for condition in (Condition.ALWAYS, Condition.CHANGED):
+        rule = Rule(target=hook, condition=condition)
+        await engine.run(notifications.add_notification, owner, world.project.uid, rule, means)
     folder = await files.store_blob(engine, WORKER, one_piece(b"folder"))
     graph = await world.define(
         job("a", outputs=("out",), labels=["linux"]),
@@ -118,6 +125,9 @@ async def tell(world: World) -> list[object]:
     )
     heard.append(await engine.read(pipelines.list_pipelines, owner, world.project.uid))
     heard.append(await engine.read(projects.list_projects, owner))
+    heard.append(
+        await engine.read(notifications.list_deliveries, owner, world.project.uid, state=None, below=1000, limit=1000)
+    )
     heard.append(await engine.read(images.list_images, owner, public=None))
     heard.append(await engine.read(identity.list_users, world.administrator))
     heard.append(await engine.read(compute_usage, SYSTEM))
@@ -178,5 +188,5 @@ async def test_the_same_story_leaves_the_same_rows(sqlite_path: Path, postgres_u
         "renames", "tokens", "groups", "group_builds", "build_access", "servers", "settings", "caches", "sessions",
             "triggers", "trigger_pipelines", "trigger_upstreams", "trigger_states", "ended_upstreams",
             "changes", "evaluation_changes", "hook_deliveries",
-        "log_removals",
+        "log_removals", "delivery_attempts",
     }  # fmt: skip
