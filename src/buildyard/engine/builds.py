@@ -122,7 +122,7 @@ async def _revision(tx: Transaction, project: Project, submission: Submission) -
                 author=submission.author,
             )
         case FolderSource(sha256=sha256, size=size):
-            await kept.keep_blob(tx, Sha256(sha256), size, references=1)
+            await kept.refer_to_blob(tx, Sha256(sha256))
             return await builds.add_revision(
                 tx,
                 project.id,

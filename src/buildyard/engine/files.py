@@ -22,17 +22,23 @@ async def store_blob(engine: Engine, actor: Actor, data: AsyncIterable[bytes], *
     """
     engine.require_space()
     info = await engine.blobs.put(data, limit=limit or engine.policy.blob_bytes)
-    await engine.run(touch_blob, actor, info)
-    try:
-        await engine.blobs.size(info.sha256)
-    except NotFound as exc:
-        raise Unavailable("the same bytes were being removed: send them again") from exc
+    if not await engine.run(touch_blob, actor, info):
+        try:
+            await engine.blobs.size(info.sha256)
+        except NotFound as exc:
+            raise Unavailable("the same bytes were being removed: send them again") from exc
+        await engine.run(confirm_blob, actor, info)
     return info
 
 
-async def touch_blob(tx: Transaction, _actor: Actor, info: BlobInfo) -> None:
-    """Note a stored blob without a reference to it."""
-    await kept.keep_blob(tx, info.sha256, info.size, references=0)
+async def touch_blob(tx: Transaction, _actor: Actor, info: BlobInfo) -> bool:
+    """Note a stored blob without a reference to it; False if it is new and must be confirmed."""
+    return await kept.enter_blob(tx, info.sha256, info.size)
+
+
+async def confirm_blob(tx: Transaction, _actor: Actor, info: BlobInfo) -> None:
+    """Say that the bytes of a new blob were seen to be there after it was noted."""
+    await kept.confirm_blob(tx, info.sha256)
 
 
 async def knows_blob(tx: Transaction, actor: Actor, sha256: Sha256) -> bool:

@@ -54,5 +54,5 @@ async def use_upload(tx: Transaction, actor: Actor, upload: Upload) -> FolderSou
         raise NotFound("the folder was not uploaded by you: upload it first")
     if not await kept.knows_blob(tx, Sha256(folder.sha256)):
         raise NotFound("the uploaded folder has been removed: upload it again")
-    await kept.keep_blob(tx, Sha256(folder.sha256), folder.size, references=0)
+    await kept.refer_to_blob(tx, Sha256(folder.sha256), references=0)
     return folder

@@ -13,8 +13,14 @@ from buildyard.store.statements import Row, Statement, Value, given, insertion
 from buildyard.store.tables import artifacts, attempts, blobs, builds, caches, job_needs, revisions
 from buildyard.store.transactions import Transaction
 
+STORED, DOOMED, UNCONFIRMED = 0, 1, 2
+"""What `blobs.doomed` holds. STORED: the bytes are there. DOOMED: they are going. UNCONFIRMED: somebody has just sent
+them and must still see that they are there, for they may have gone with the row before; all but STORED are unknown."""
+
 REMOVAL_S = 900
 """How long the bytes of a doomed blob may take to go before somebody else may try to remove them."""
+
+SEND_AGAIN = "an unused blob with these bytes is being removed: send it again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,13 +95,20 @@ INPUTS = Statement(
     .order_by(artifacts.c.id)
 )
 ADD_ARTIFACT = insertion(artifacts)
-_BLOB = insert(blobs).values({c.name: given(c.name) for c in blobs.columns if c.name != "doomed"})
-KEEP_BLOB = Statement(
+_BLOB = insert(blobs).values({c.name: given(c.name) for c in blobs.columns})
+_IS_GOING = blobs.c.doomed == DOOMED
+ENTER_BLOB = Statement(
     _BLOB.on_conflict_do_update(
-        index_elements=["sha256"],
-        set_={"references": blobs.c.references + _BLOB.excluded.references, "used_at": _BLOB.excluded.used_at},
-        where=blobs.c.doomed == 0,
-    )
+        index_elements=["sha256"], set_={"used_at": _BLOB.excluded.used_at}, where=~_IS_GOING
+    ).returning(blobs.c.doomed)
+)
+CONFIRM_BLOB = Statement(
+    update(blobs).where(blobs.c.sha256 == given("digest"), ~_IS_GOING).values(doomed=STORED, used_at=given("at"))
+)
+REFER_TO_BLOB = Statement(
+    update(blobs)
+    .where(blobs.c.sha256 == given("digest"), blobs.c.doomed == STORED)
+    .values(references=blobs.c.references + given("more"), used_at=given("at"))
 )
 RELEASE_BLOB = Statement(
     update(blobs)
@@ -105,11 +118,11 @@ RELEASE_BLOB = Statement(
         used_at=case((blobs.c.used_at > given("at"), blobs.c.used_at), else_=given("at")),
     )
 )
-BLOB = Statement(select(blobs.c.size).where(blobs.c.sha256 == given("digest"), blobs.c.doomed == 0))
+BLOB = Statement(select(blobs.c.size).where(blobs.c.sha256 == given("digest"), blobs.c.doomed == STORED))
 FRESH_BLOB = Statement(
     select(blobs.c.size).where(
         blobs.c.sha256 == given("digest"),
-        blobs.c.doomed == 0,
+        blobs.c.doomed == STORED,
         or_(blobs.c.references > 0, blobs.c.used_at > given("since")),
     )
 )
@@ -136,7 +149,7 @@ OF_PROJECT = Statement(
 _UNUSED = and_(
     blobs.c.references == 0,
     blobs.c.used_at < given("before"),
-    or_(blobs.c.doomed == 0, blobs.c.used_at < given("stale")),
+    or_(~_IS_GOING, blobs.c.used_at < given("stale")),
 )
 UNREFERENCED = Statement(
     select(blobs.c.sha256, blobs.c.size).where(_UNUSED).order_by(blobs.c.used_at).limit(given("most"))
@@ -147,11 +160,11 @@ UNREFERENCED_BYTES = Statement(
     )
 )
 DOOM_BLOB = Statement(
-    update(blobs).where(blobs.c.sha256 == given("digest"), _UNUSED).values(doomed=1, used_at=given("at"))
+    update(blobs).where(blobs.c.sha256 == given("digest"), _UNUSED).values(doomed=DOOMED, used_at=given("at"))
 )
 ADOPT_BLOB = Statement(insert(blobs).values({c.name: given(c.name) for c in blobs.columns}).on_conflict_do_nothing())
 KNOWN_BLOB = Statement(select(blobs.c.sha256).where(blobs.c.sha256 == given("digest")))
-DROP_BLOB = Statement(delete(blobs).where(blobs.c.sha256 == given("digest"), blobs.c.doomed == 1))
+DROP_BLOB = Statement(delete(blobs).where(blobs.c.sha256 == given("digest"), _IS_GOING))
 _THE_CACHE = and_(
     caches.c.project == given("within"),
     caches.c.scope == given("of_scope"),
@@ -215,14 +228,28 @@ def _cache(row: Row) -> Cache:
     )
 
 
-async def keep_blob(tx: Transaction, sha256: Sha256, size: int, *, references: int) -> None:
-    """Note a blob that is stored, with so many more references (0: it was only touched).
+async def enter_blob(tx: Transaction, sha256: Sha256, size: int) -> bool:
+    """Note a blob whose bytes were just sent, or touch it; False: they must be seen to be there, and confirmed.
 
     Raises Unavailable while the blob is being collected: its bytes must be sent again.
     """
-    values: dict[str, Value] = {"sha256": sha256, "size": size, "references": references}
-    if await tx.execute(KEEP_BLOB, **values, created_at=tx.now, used_at=tx.now) == 0:
-        raise Unavailable("an unused blob with these bytes is being removed: send it again")
+    values: dict[str, Value] = {"sha256": sha256, "size": size, "references": 0, "doomed": UNCONFIRMED}
+    row = await tx.fetch_one(ENTER_BLOB, **values, created_at=tx.now, used_at=tx.now)
+    if row is None:
+        raise Unavailable(SEND_AGAIN)
+    return bool(row[0] == STORED)
+
+
+async def confirm_blob(tx: Transaction, sha256: Sha256) -> None:
+    """Say that the bytes of a blob that was entered are there. Raises Unavailable if they are being removed."""
+    if await tx.execute(CONFIRM_BLOB, digest=sha256, at=tx.now) == 0:
+        raise Unavailable(SEND_AGAIN)
+
+
+async def refer_to_blob(tx: Transaction, sha256: Sha256, *, references: int = 1) -> None:
+    """Add references to a stored blob (0: touch it). Raises Unavailable if it is not there any more."""
+    if await tx.execute(REFER_TO_BLOB, digest=sha256, more=references, at=tx.now) == 0:
+        raise Unavailable(SEND_AGAIN)
 
 
 async def is_of_project(tx: Transaction, sha256: Sha256, project: ProjectId) -> bool:
@@ -267,7 +294,7 @@ async def doom_blob(tx: Transaction, sha256: Sha256, before: Moment) -> bool:
 
 async def adopt_blob(tx: Transaction, sha256: Sha256, size: int) -> bool:
     """Enter bytes that no row knows, as doomed; False if somebody stored them properly meanwhile."""
-    values: dict[str, Value] = {"sha256": sha256, "size": size, "references": 0, "doomed": 1}
+    values: dict[str, Value] = {"sha256": sha256, "size": size, "references": 0, "doomed": DOOMED}
     return await tx.execute(ADOPT_BLOB, **values, created_at=tx.now, used_at=tx.now) == 1
 
 
@@ -299,7 +326,7 @@ async def add_artifact(
     link: bool,
 ) -> None:
     """Keep an output whose blob is stored."""
-    await keep_blob(tx, sha256, size, references=1)
+    await refer_to_blob(tx, sha256)
     (key,) = await tx.allocate("artifacts")
     await tx.execute(
         ADD_ARTIFACT,
@@ -365,7 +392,7 @@ async def save_cache(
     if before is not None and before.sha256 == sha256:
         await touch_cache(tx, before)
         return
-    await keep_blob(tx, sha256, size, references=1)
+    await refer_to_blob(tx, sha256)
     if before is not None:
         await release_blob(tx, before.sha256, tx.now)
     (entry,) = await tx.allocate("caches")
