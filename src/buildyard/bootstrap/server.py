@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import secrets
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from starlette.types import ASGIApp
 from buildyard.adapters.blobs.local import LocalBlobStore
 from buildyard.adapters.bus.memory import MemoryBus
 from buildyard.adapters.logs.local import LocalLogStore
+from buildyard.adapters.sources.git_watching import GitWatcher
 from buildyard.apis.build_server.app import PATHS as BUILD_SERVER_PATHS
 from buildyard.apis.build_server.app import build_server_app
 from buildyard.apis.build_server.auth import BuildServerConfig
@@ -26,9 +28,11 @@ from buildyard.bootstrap.notifiers import notifiers_of
 from buildyard.bootstrap.schema import prepare_schema
 from buildyard.domain.access import SYSTEM
 from buildyard.domain.retention import Bounds, What
+from buildyard.domain.sources import SourcePolicy
 from buildyard.engine import identity
 from buildyard.engine.engine import Database, Engine, Policy, fresh_uid, system_clock
 from buildyard.engine.loops import keep_time
+from buildyard.engine.polling import Eyes, keep_looking
 from buildyard.engine.sign_in import PasswordGate
 from buildyard.engine.usage import UsageBook
 from buildyard.ports import BlobStore, EventBus, LogStore
@@ -87,9 +91,18 @@ async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
             notifiers=notifiers_of(settings),
             credentials={name: Path(path) for name, path in settings.telling.credentials.items()},
         )
-        clockwork = asyncio.create_task(keep_time(engine))
-        stack.push_async_callback(_end, clockwork)
+        for loop in (keep_time(engine), keep_looking(engine, eyes_of(settings))):
+            stack.push_async_callback(_end, asyncio.create_task(loop))
         yield engine
+
+
+def eyes_of(settings: Settings) -> Eyes:
+    """How polls look at repositories: as workers fetch them, with the same rules and variables."""
+    policy = SourcePolicy(allow_local=settings.sources.allow_local, environment=settings.source_environment)
+    folder = settings.data / "looks"
+    shutil.rmtree(folder, ignore_errors=True)  # what a server left that was killed while it looked
+    watcher = GitWatcher(folder, policy)
+    return Eyes(watcher.heads, watcher.news)
 
 
 def policy_of(settings: Settings) -> Policy:

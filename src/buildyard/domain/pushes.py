@@ -9,6 +9,8 @@ from buildyard.domain.ids import Moment
 MOST_COMMITS = 100
 """How many commits of one push are kept, the newest ones."""
 
+LONGEST_MESSAGE = 16_384
+
 _PORTS = {"https": "443", "http": "80", "git": "9418", "ssh": "22"}
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(?:[^@/]*@)?(\[[^\]]*\]|[^:/]*)(?::(\d*))?(/.*)?")
 _SCP = re.compile(r"(?:[^@/:\s]+@)?(\[[^\]/]+\]|[^@:/\s]{2,}):(?!//)(.+)")
@@ -25,6 +27,14 @@ class Commit:
     committed_at: Moment | None = None
     files: tuple[str, ...] | None = None
     link: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commits:
+    """The new commits of a branch or tag, the oldest first; `whole`: they are all."""
+
+    commits: tuple[Commit, ...] = ()
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from buildyard.domain.ids import SECOND, AttemptId, LogId, Moment
 from buildyard.engine import collecting, delivering, garbage, leasing, progress
 from buildyard.engine.engine import Engine
 from buildyard.engine.fitting import end_unsupported
+from buildyard.engine.receiving import forget_deliveries
 from buildyard.store import events, workers
 from buildyard.store.transactions import Transaction
 
@@ -32,6 +33,7 @@ async def keep_time(engine: Engine) -> None:
         group.create_task(_every(60.0, "bytes", lambda: garbage.remove_bytes(engine)))
         group.create_task(_every(60.0, "orphans", lambda: collecting.remove_orphans(engine)))
         group.create_task(_every(600.0, "retention", lambda: garbage.carry_out_rules(engine)))
+        group.create_task(_every(3600.0, "hooks", lambda: engine.run(forget_deliveries, SYSTEM)))
         group.create_task(_every(5.0, "disk", lambda: garbage.tidy(engine)))
         group.create_task(delivering.send_deliveries(engine))
         group.create_task(

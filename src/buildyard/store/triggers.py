@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from buildyard.domain.errors import NotFound
@@ -93,6 +93,18 @@ _WATCHED = (
 )
 WATCHED_BY_KIND = Statement(_WATCHED.where(triggers.c.kind == given("of_kind")))
 WATCHED_BY_ONE = Statement(_WATCHED.where(triggers.c.id == given("key")))
+DUE_POLLS = Statement(
+    select(triggers.c.id)
+    .select_from(triggers.join(trigger_states, trigger_states.c.trigger == triggers.c.id))
+    .where(
+        triggers.c.kind == "poll",
+        triggers.c.enabled == 1,
+        or_(trigger_states.c.next_at.is_(None), trigger_states.c.next_at <= given("at")),
+        or_(trigger_states.c.leased_until.is_(None), trigger_states.c.leased_until <= given("at")),
+    )
+    .order_by(triggers.c.id)
+    .limit(given("most"))
+)
 ADD = insertion(triggers)
 CHANGE = Statement(
     update(triggers)
@@ -219,6 +231,11 @@ async def watched_by(tx: Transaction, trigger: TriggerId) -> list[Watched]:
     """The pipelines with sources that a trigger starts if it is enabled."""
     rows = await tx.fetch(WATCHED_BY_ONE, key=trigger)
     return [Watched(pipeline, _source(source), project) for _, pipeline, source, project in rows]
+
+
+async def due_polls(tx: Transaction, now: Moment, limit: int) -> list[TriggerId]:
+    """The enabled polls that are due and that nobody has under a lease."""
+    return [TriggerId(row[0]) for row in await tx.fetch(DUE_POLLS, at=now, most=limit)]
 
 
 async def add(tx: Transaction, *, project: ProjectId, name: str, spec: Spec, defined_by: str) -> Trigger:

@@ -180,7 +180,7 @@ async def _choose(git: Git, route: Route, source: GitSource) -> _Checkout:
     if source.commit:
         return _Checkout(wanted=await _abbreviated(git, route, source))
     patterns = ["HEAD"] if not source.branch else [source.branch, f"{source.branch}^{{}}"]
-    refs, symbolic = await _remote_refs(git, route, *patterns)
+    refs, symbolic = await remote_refs(git, route, *patterns)
     if not source.branch:
         commit = refs.get("HEAD") or refs.get(symbolic, "")
         branch = symbolic.removeprefix("refs/heads/") if symbolic.startswith("refs/heads/") else ""
@@ -201,7 +201,7 @@ async def _choose(git: Git, route: Route, source: GitSource) -> _Checkout:
 
 async def _abbreviated(git: Git, route: Route, source: GitSource) -> Wanted:
     """A commit by its beginning: if the tip of a ref has it alone, that tip; else the whole history must tell."""
-    refs, _symbolic = await _remote_refs(git, route)
+    refs, _symbolic = await remote_refs(git, route)
     tips = {commit for name, commit in refs.items() if commit.startswith(source.commit) and _is_commit(name, refs)}
     if len(tips) == 1:
         return Wanted(commit=tips.pop(), shallow=source.shallow)
@@ -213,7 +213,7 @@ def _is_commit(name: str, refs: dict[str, str]) -> bool:
     return f"{name}^{{}}" not in refs
 
 
-async def _remote_refs(git: Git, route: Route, *patterns: str) -> tuple[dict[str, str], str]:
+async def remote_refs(git: Git, route: Route, *patterns: str) -> tuple[dict[str, str], str]:
     """The remote's refs with their objects, and the branch that its HEAD stands for."""
     listed = await git.quiet().run(
         "ls-remote", "--symref", *route.options, route.url, *patterns, protocols=route.protocol

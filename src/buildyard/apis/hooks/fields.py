@@ -9,7 +9,7 @@ import msgspec
 
 from buildyard.domain.errors import Invalid
 from buildyard.domain.ids import SECOND, Moment
-from buildyard.domain.pushes import Event
+from buildyard.domain.pushes import LONGEST_MESSAGE, Event
 from buildyard.domain.sources import check_branch
 
 T = TypeVar("T")
@@ -17,7 +17,6 @@ T = TypeVar("T")
 HEADS = "refs/heads/"
 TAGS = "refs/tags/"
 LONGEST_LINE = 500
-LONGEST_MESSAGE = 16_384
 LONGEST_PATH = 4_096
 LONGEST_LINK = 2_048
 
