@@ -19,6 +19,7 @@ from buildyard.store.tables import (
     steps,
 )
 from buildyard.store.transactions import Transaction
+from invariants_of_blockers import check_blockers, expected_blockers
 
 BUILDS = Statement(
     select(
@@ -72,6 +73,7 @@ async def check_invariants(tx: Transaction, _actor: Actor) -> None:
     """Assert all of them; a use-case to `read`."""
     await _check_builds(tx)
     await _check_jobs(tx)
+    await check_blockers(tx)
     await _check_attempts(tx)
     await _check_events(tx)
 
@@ -124,10 +126,12 @@ async def _check_jobs(tx: Transaction) -> None:
         result, allowed = found[need][4], found[need][6]
         let = result in PASSED or (allowed and result not in (None, Result.CANCELLED, Result.DEPENDENCY_FAILED))
         open_needs[key] += not let
+    held_up = await expected_blockers(tx)
     for key, _, lane, phase, result, blockers, _, made, _, queued_at, finished_at in found.values():
         queued[lane] += phase == Phase.QUEUED
         if phase == Phase.WAITING:
-            assert blockers == open_needs[key] > 0, f"job {key} has {blockers} blockers, needs {open_needs[key]}"
+            expected = open_needs[key] + held_up[key]
+            assert blockers == expected > 0, f"job {key} has {blockers} blockers, needs {open_needs[key]} of {expected}"
         if phase in (Phase.QUEUED, Phase.LEASED, Phase.RUNNING) or made:
             assert open_needs[key] == 0, f"job {key} in phase {phase} before its needs"
             assert queued_at is not None

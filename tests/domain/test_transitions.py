@@ -85,6 +85,7 @@ def a_build(jobs_left: int = 1, **more: object) -> Build:
         rebuild_of=None,
         first_job=None,
         restarts=0,
+        trusted=True,
         created_at=AT,
         started_at=None,
         finished_at=None,

@@ -21,10 +21,11 @@ from buildyard.domain.ids import LogId, TokenId
 from buildyard.domain.labels import Offer
 from buildyard.domain.notifications import Action, Condition, Rule, WebhookTarget
 from buildyard.domain.retention import Bounds, What
-from buildyard.domain.specs import CacheSpec, GitSource, PipelineSpec
+from buildyard.domain.specs import Approval, CacheSpec, GitSource, PipelineSpec
 from buildyard.domain.states import Result
 from buildyard.domain.transitions import finished
 from buildyard.engine import (
+    approvals,
     audit,
     build_lists,
     builds,
@@ -39,6 +40,7 @@ from buildyard.engine import (
     pipelines,
     progress,
     projects,
+    queue,
     receipts,
     receiving,
     retention,
@@ -95,6 +97,7 @@ class Place:
     build: str
     waiting: str
     pipeline: str
+    held_up: str
     artifact: str
     token: TokenId
     upload: uploads.Upload
@@ -152,6 +155,7 @@ async def place(sqlite_world: World) -> Place:
     waiting = await world.submit(pipeline=pipeline)
     ((artifact, _),) = await engine.read(builds.list_artifacts, world.owner, (await _first(world)).build.uid)
     await engine.run(images.create_image, world.owner, slug="inner", url="example.org/inner:1", public=False)
+    held_up = await world.submit(job("a", approval=Approval(roles=("viewer",))))
     return Place(
         world=world,
         actors=await _actors(world),
@@ -160,6 +164,7 @@ async def place(sqlite_world: World) -> Place:
         build=view.build.uid,
         waiting=next(iter((await world.jobs(waiting)).values())).job.uid,
         pipeline=pipeline.uid,
+        held_up=held_up.build.uid,
         artifact=artifact.uid,
         token=(await engine.run(identity.create_token, SYSTEM, "bob", ("jobs:read",))).token.id,
         upload=await uploads.store_upload(engine, world.owner, one_piece(b"a folder")),
@@ -195,6 +200,10 @@ LETS_IN: dict[Callable[..., Any], tuple[set[str], Call]] = {
         lambda tx, who, at: builds.submit_build(
             tx, who, at.project, at.pipeline, Submission(), queue_limit=QUEUE_LIMIT
         ),
+    ),
+    approvals.answer_approval: (
+        {"viewer", "developer", "admin", "owner"},  # the submitter, an administrator, may not
+        lambda tx, who, at: approvals.answer_approval(tx, who, at.held_up, granted=True),
     ),
     builds.get_build: (READERS, lambda tx, who, at: builds.get_build(tx, who, at.build)),
     builds.get_build_by_id: (READERS, lambda tx, who, at: builds.get_build_by_id(tx, who, at.grant.build)),
@@ -364,6 +373,7 @@ SHOWS: dict[Callable[..., Any], tuple[set[str], Call]] = {
     ),
     projects.list_projects: (READERS, lambda tx, who, _at: projects.list_projects(tx, who)),
     projects.find_project: (READERS, lambda tx, who, _at: projects.find_project(tx, who, "hello")),
+    queue.show_queue: (READERS, lambda tx, who, _at: queue.show_queue(tx, who)),
     runners.has_step: (REPORTERS, lambda tx, who, _at: runners.has_step(tx, who, OFFER)),
     runners.lease_next_step: (
         REPORTERS,
@@ -472,7 +482,7 @@ def is_refusal(given: object) -> bool:
 
 def is_empty(given: object) -> bool:
     """Whether nothing was shown: no item, and a total of none."""
-    return given in (([], 0), [], None, False)
+    return given in (([], 0), [], None, False) or (isinstance(given, queue.Queue) and not given.running)
 
 
 @pytest.mark.covers("engine.access.everywhere")

@@ -5,7 +5,19 @@ import json
 import pytest
 
 from buildyard.domain.errors import Fault, Invalid, TooLarge
-from buildyard.domain.specs import CacheSpec, GitSource, Limits, Requirement, Retry, StepSpec
+from buildyard.domain.specs import (
+    SHARED,
+    Approval,
+    CacheSpec,
+    Concurrency,
+    GitSource,
+    Limits,
+    LockScope,
+    LockSpec,
+    Requirement,
+    Retry,
+    StepSpec,
+)
 from buildyard.domain.states import Result
 from buildyard.engine.workflow_files import Workflow, read_workflow
 
@@ -85,6 +97,25 @@ def test_every_key_of_a_job_is_understood() -> None:
     )
     assert cell.retry == Retry(count=2, on=(Result.FAILURE, Result.TIMEOUT))
     assert (cell.priority, cell.allow_failure, cell.network) == (-5, True, "none")
+
+
+@pytest.mark.covers("blockers.files")
+def test_locks_approval_and_concurrency_are_read() -> None:
+    spec = read_workflow(b"""
+concurrency: {group: "deploy-$branch", limit: 2, cancel: older}
+jobs:
+  a:
+    run: x
+    locks: [db, {name: all, scope: server, shared: yes}, {name: port, scope: worker, count: 3}]
+    approval: {users: alice, roles: [admin], expires: 2h, message: "Look at the plan."}
+""").spec
+    (only,) = spec.jobs
+
+    assert spec.concurrency == Concurrency(group="deploy-$branch", limit=2, cancel_older=True)
+    assert only.locks == (LockSpec(name="db"), LockSpec(name="all", scope=LockScope.SERVER, most=SHARED))
+    assert only.require == Requirement(locks=(("port", 3),))
+    assert only.approval == Approval(users=("alice",), roles=("admin",), expires_s=7200, message="Look at the plan.")
+    assert read_workflow(b"concurrency: one\njobs: {a: {run: x}}").spec.concurrency == Concurrency(group="one")
 
 
 def test_name_and_source_of_the_pipeline_are_read() -> None:
@@ -209,10 +240,24 @@ FAULTS = [
     ("source: {git: file:///x}\njobs: {a: {run: x}}", "source.git", "BUILDYARD_ALLOW_LOCAL_SOURCES"),
     ("source: {git: 'https://h/x', commit: HEAD}\njobs: {a: {run: x}}", "source.commit", "hexadecimal"),
     ("source: {git: 'https://h/x', branch: -x}\njobs: {a: {run: x}}", "source.branch", "branch or tag"),
+    (job("locks: [{scope: server}]"), "jobs.a.locks[0].name", "is missing"),
+    (job("locks: [a b]"), "jobs.a.locks[0]", "must be the name of a lock"),
+    (job("locks: [a, {name: a}]"), "jobs.a.locks", "a lock twice"),
+    (job("locks: {name: a, scope: world}"), "jobs.a.locks.scope", "must be one of project, server, worker"),
+    (job("locks: {name: a, count: 0}"), "jobs.a.locks.count", "from 1 to 10000"),
+    (job("locks: {name: a, count: 2, shared: yes}"), "jobs.a.locks.count", "either shared or counted"),
+    (job("approval: {expires: 1h}"), "jobs.a.approval.users", "names users, roles or both"),
+    (job("approval: {roles: [king]}"), "jobs.a.approval.roles[0]", "must be one of viewer, developer, admin, owner"),
+    (job("approval: {users: [a@b]}"), "jobs.a.approval.users[0]", "must be the name of a user"),
+    (job("approval: yes"), "jobs.a.approval", "must be a mapping"),
+    ("concurrency: {limit: 1}\njobs: {a: {run: x}}", "concurrency.group", "is missing"),
+    ("concurrency: x$tag\njobs: {a: {run: x}}", "concurrency", "there is no $tag here"),
+    ("concurrency: {group: x, cancel: newer}\njobs: {a: {run: x}}", "concurrency.cancel", "one of older, none"),
     ("jobs: {t: {matrix: {v: [1]}, run: x}, t (1): {run: y}}", "jobs", "two jobs are named 't (1)'"),
 ]
 
 
+@pytest.mark.covers("blockers.files")
 @pytest.mark.parametrize(("text", "path", "message"), FAULTS, ids=[f"{path}: {message}" for _, path, message in FAULTS])
 def test_a_fault_is_told_with_its_path(text: str, path: str, message: str) -> None:
     faults = faults_of(text)

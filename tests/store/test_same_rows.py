@@ -14,7 +14,7 @@ from buildyard.domain.access import SYSTEM, Actor, Visibility
 from buildyard.domain.ids import Sha256
 from buildyard.domain.notifications import Action, Condition, Rule, WebhookTarget
 from buildyard.domain.retention import NO_BOUNDS, Bounds, What
-from buildyard.domain.specs import FolderSource, GitSource
+from buildyard.domain.specs import Approval, FolderSource, GitSource, LockSpec
 from buildyard.domain.states import Result
 from buildyard.engine import (
     audit,
@@ -110,7 +110,11 @@ async def tell(world: World) -> list[object]:
     await hand.hello()
     again = await engine.run(builds.rebuild_build, owner, good.build.uid, reason="again", queue_limit=QUEUE_LIMIT)
     heard.append(await hand.run_all({"e": Result.TIMEOUT}))
-    for view in (good, bad, again):
+    lock = (LockSpec(name="db"),)
+    one, other = await world.submit(job("l", locks=lock)), await world.submit(job("l", locks=lock))
+    heard.append(await hand.run_all())
+    await world.submit(job("m", locks=lock), job("n", locks=lock), job("o", approval=Approval(roles=("admin",))))
+    for view in (good, bad, again, one, other):
         heard.append(await world.jobs(view))
         heard.append(await world.build(view))
         heard.append(await engine.read(builds.list_artifacts, owner, view.build.uid))

@@ -1,15 +1,13 @@
 """`buildyard token …` and `buildyard user …`."""
 
 import getpass
-import re
 import sys
 
 from buildyard.cli.connection import connected
 from buildyard.cli.output import console, print_json, print_table
+from buildyard.cli.spans import span_seconds
 from buildyard.client.messages import NewToken, NewUser
 from buildyard.domain.errors import Invalid
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 async def create_token(
@@ -22,7 +20,7 @@ async def create_token(
         name=name,
         project=project or None,
         labels=labels,
-        expires_in_s=_seconds(expires) if expires else None,
+        expires_in_s=span_seconds(expires, "--expires") if expires else None,
     )
     async with connected() as client:
         token = await client.create_token(wanted)
@@ -31,13 +29,6 @@ async def create_token(
     else:
         sys.stdout.write(f"{token.token}\n")
         console(error=True).print(f"token {token.id} of {token.user}: {' '.join(token.scopes)}; it is not shown again")
-
-
-def _seconds(text: str) -> int:
-    match = re.fullmatch(r"(\d{1,9})([smhd])", text)
-    if not match:
-        raise Invalid(f"--expires takes a time like 12h or 30d, not {text!r}")
-    return int(match[1]) * _UNITS[match[2]]
 
 
 async def list_tokens(user: str, *, as_json: bool) -> None:

@@ -90,6 +90,10 @@ def run(
     pipeline: Annotated[str, typer.Option(help="The pipeline; default: the workflow's name.")] = "",
     matrix: MatrixOption = None,
     note: Annotated[str, typer.Option(help="A remark kept with the build.")] = "",
+    at: Annotated[
+        str, typer.Option("--at", metavar="TIME", help="Begin then: 2026-12-31T23:00, local time or with a zone.")
+    ] = "",
+    delay: Annotated[str, typer.Option("--delay", metavar="SPAN", help="Begin after 90s, 10m, 12h or 30d.")] = "",
     logs: LogsOption = "failed",
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Do not wait for the build.")] = False,
     as_json: AsJson = False,
@@ -104,6 +108,8 @@ def run(
         pipeline=pipeline,
         matrix=tuple(matrix or ()),
         note=note,
+        start_at=at,
+        delay=delay,
         logs=logs,
         detach=detach,
         as_json=as_json,
@@ -182,6 +188,32 @@ def retry(
     from buildyard.cli import builds
 
     _end(carry_out(lambda: builds.retry_build(build, reason, follow=follow, as_json=as_json), as_json=as_json))
+
+
+@app.command()
+def queue(
+    project: Annotated[str, typer.Option(help="Only work of this project.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many of each kind.")] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """Show what runs, what is queued, and what waits for what."""
+    from buildyard.cli import queue
+
+    _end(carry_out(lambda: queue.show_queue(project, limit, as_json=as_json), as_json=as_json))
+
+
+@app.command()
+def approve(
+    build: BuildArgument,
+    job: Annotated[str, typer.Argument(metavar="[JOB]", help="Only this job; its name or uid.")] = "",
+    reject: Annotated[bool, typer.Option("--reject", help="Say no: what waits ends as cancelled.")] = False,
+    reason: Annotated[str, typer.Option(help="Why.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Approve what waits for you: a job, or all of the build that you may answer for."""
+    from buildyard.cli import queue
+
+    _end(carry_out(lambda: queue.answer(build, job, reason, granted=not reject, as_json=as_json), as_json=as_json))
 
 
 @app.command()

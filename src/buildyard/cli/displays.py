@@ -169,7 +169,7 @@ def _doing(job: Job) -> Text:
     if job.phase == "running" and job.attempts:
         running = [step.name for step in job.attempts[-1].steps if step.phase == "running"]
         return Text(", ".join(running), "dim")
-    if job.phase == "waiting" and job.needs:
+    if job.phase == "waiting" and job.needs and not job.blockers:
         needs = ", ".join(job.needs[:3]) + (f" and {len(job.needs) - 3} more" if len(job.needs) > 3 else "")
         return Text(f"after {needs}", "dim")
     return Text(job.detail or job.cause, "dim")

@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from buildyard.cli.connection import connected
@@ -11,6 +12,7 @@ from buildyard.cli.displays import JsonDisplay, LiveDisplay, PlainDisplay, displ
 from buildyard.cli.exits import ExitCode
 from buildyard.cli.following import Logs, follow_build
 from buildyard.cli.output import PASSED, console, file_size, print_json
+from buildyard.cli.spans import span_seconds
 from buildyard.client.http import PIECE
 from buildyard.client.messages import Build, Folder, Submission, Tree
 from buildyard.client.native import NativeClient
@@ -31,6 +33,8 @@ class RunOptions:
     pipeline: str = ""
     matrix: tuple[str, ...] = ()
     note: str = ""
+    start_at: str = ""
+    delay: str = ""
     logs: Logs = "failed"
     detach: bool = False
     as_json: bool = False
@@ -49,6 +53,7 @@ async def run(options: RunOptions) -> int:
 async def submit(client: NativeClient, options: RunOptions) -> Build:
     """Upload the folder if there is one, and queue the build."""
     target = options.target
+    start_at, delay_s = _start(options)
     file = workflow_file(target)
     folder = await _upload(client, target, quiet=options.as_json) if target.is_dir() else None
     project = options.project or (target.resolve().name if folder else "")
@@ -61,8 +66,23 @@ async def submit(client: NativeClient, options: RunOptions) -> Build:
             folder=folder,
             message=f"folder {target.resolve().name}" if folder else "",
             note=options.note,
+            start_at=start_at,
+            delay_s=delay_s,
         )
     )
+
+
+def _start(options: RunOptions) -> tuple[str | None, int | None]:
+    """When the build is to begin: a time with its zone, or seconds from now."""
+    if options.start_at and options.delay:
+        raise Invalid("either --at or --delay")
+    delay_s = span_seconds(options.delay, "--delay") if options.delay else None
+    if not options.start_at:
+        return None, delay_s
+    try:
+        return datetime.fromisoformat(options.start_at).astimezone().isoformat(), None
+    except (ValueError, OverflowError) as exc:
+        raise Invalid(f"--at takes a time like 2026-12-31T23:00, not {options.start_at!r}") from exc
 
 
 def workflow_file(target: Path) -> Path:

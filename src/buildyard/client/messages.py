@@ -24,7 +24,8 @@ class Folder(Message, frozen=True, kw_only=True):
 class Submission(Message, frozen=True, kw_only=True):
     """A workflow to build once. `project` and `pipeline` are slugs; empty ones are named after the workflow.
 
-    `matrix` replaces the values of axes; see `engine.workflow_files`.
+    `matrix` replaces the values of axes; see `engine.workflow_files`. The build begins at `start_at` or after `delay_s`
+    seconds, else at once.
     """
 
     workflow: str
@@ -34,6 +35,8 @@ class Submission(Message, frozen=True, kw_only=True):
     folder: Folder | None = None
     message: str = ""
     note: str = ""
+    start_at: str | None = None
+    delay_s: int | None = None
 
 
 class Reason(Message, frozen=True, kw_only=True):
@@ -42,8 +45,40 @@ class Reason(Message, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class Verdict(Message, frozen=True, kw_only=True):
+    """An answer for a `job` (name or uid) that waits for an approval; without one, for all that one may answer for."""
+
+    granted: bool
+    job: str = ""
+    reason: str = ""
+
+
+class Answered(Message, frozen=True, kw_only=True):
+    """For which jobs of a build was answered; "" is the build as a whole."""
+
+    build: "Build"
+    jobs: list[str]
+
+
+class Blocker(Message, frozen=True, kw_only=True):
+    """What work waits for beside other jobs: an `approval`, a `schedule`, a `group` or a `lock`, called `name`.
+
+    `until` is when a schedule is due, or an approval expires; `ahead` how many stand before in the line.
+    """
+
+    kind: str
+    name: str = ""
+    since: str
+    until: str | None = None
+    ahead: int = 0
+    detail: str = ""
+
+
 class Build(Message, frozen=True, kw_only=True):
-    """A build. `revision` says in words what was built; `jobs_left` of `jobs_total` are not finished."""
+    """A build. `revision` says in words what was built; `jobs_left` of `jobs_total` are not finished.
+
+    `blockers` are what it waits for as a whole; lists of builds leave them out.
+    """
 
     id: int
     uid: str
@@ -60,6 +95,7 @@ class Build(Message, frozen=True, kw_only=True):
     keep: bool = False
     revision: str = ""
     note: str = ""
+    blockers: list[Blocker] = []
     created_at: str
     started_at: str | None = None
     finished_at: str | None = None
@@ -114,6 +150,7 @@ class Job(Message, frozen=True, kw_only=True):
     cause: str = ""
     detail: str = ""
     needs: list[str] = []
+    blockers: list[Blocker] = []
     started_at: str | None = None
     finished_at: str | None = None
     attempts: list[Attempt] = []
@@ -125,6 +162,33 @@ class Tree(Message, frozen=True, kw_only=True):
     build: Build
     jobs: list[Job]
     seen: str
+
+
+class QueueItem(Message, frozen=True, kw_only=True):
+    """Work that is `running` on a `worker`, `queued` at a `position` of its pipeline's queue, or `waiting`.
+
+    Without a `job` it is the build as a whole. `since` when it is so.
+    """
+
+    state: str
+    build: int
+    project: str
+    pipeline: str
+    job: str = ""
+    job_uid: str = ""
+    since: str
+    worker: str = ""
+    position: int | None = None
+    blocker: Blocker | None = None
+
+
+class Queue(Message, frozen=True, kw_only=True):
+    """What runs, what is queued (`queued_total` in all), and what waits for something else than jobs and workers."""
+
+    running: list[QueueItem]
+    queued: list[QueueItem]
+    queued_total: int
+    waiting: list[QueueItem]
 
 
 class Artifact(Message, frozen=True, kw_only=True):

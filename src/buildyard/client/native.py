@@ -9,6 +9,7 @@ import msgspec
 
 from buildyard.client.http import HttpClient, Stream
 from buildyard.client.messages import (
+    Answered,
     Artifacts,
     Build,
     Builds,
@@ -27,6 +28,7 @@ from buildyard.client.messages import (
     NewUser,
     Notification,
     Notifications,
+    Queue,
     Reason,
     Removal,
     Removed,
@@ -37,6 +39,7 @@ from buildyard.client.messages import (
     Tree,
     User,
     Users,
+    Verdict,
     Worker,
     Workers,
 )
@@ -127,6 +130,14 @@ class NativeClient:
     async def retry(self, build: str, reason: str) -> Build:
         """Build the same once more."""
         return await self._post(f"/builds/{quote(build, safe='')}/retry", Reason(reason=reason), Build)
+
+    async def answer(self, build: str, verdict: Verdict) -> Answered:
+        """Approve or reject what waits for it."""
+        return await self._post(f"/builds/{quote(build, safe='')}/approval", verdict, Answered)
+
+    async def queue(self, *, project: str = "", limit: int = 100) -> Queue:
+        """What runs, what is queued and what waits, of one project or of all."""
+        return await self._get(f"/queue?{urlencode({'project': project, 'limit': limit})}", Queue)
 
     async def artifacts(self, build: str) -> Artifacts:
         """What a build kept."""

@@ -13,6 +13,7 @@ class Permission(StrEnum):
     READ = "read"
     RUN = "run"
     CANCEL = "cancel"
+    APPROVE = "approve"
     CONFIGURE = "configure"
     CREATE_PROJECT = "create_project"
     CREATE_IMAGE = "create_image"
@@ -35,19 +36,31 @@ class Role(IntEnum):
 
 P = Permission
 ROLE_MAY: dict[Role, frozenset[Permission]] = {
-    Role.VIEWER: frozenset({P.READ}),
-    Role.DEVELOPER: frozenset({P.READ, P.RUN, P.CANCEL, P.REPORT}),
-    Role.ADMIN: frozenset({P.READ, P.RUN, P.CANCEL, P.REPORT, P.CONFIGURE, P.MANAGE_SECRETS, P.READ_AUDIT}),
+    Role.VIEWER: frozenset({P.READ, P.APPROVE}),
+    Role.DEVELOPER: frozenset({P.READ, P.APPROVE, P.RUN, P.CANCEL, P.REPORT}),
+    Role.ADMIN: frozenset({P.READ, P.APPROVE, P.RUN, P.CANCEL, P.REPORT, P.CONFIGURE, P.MANAGE_SECRETS, P.READ_AUDIT}),
     Role.OWNER: frozenset(
-        {P.READ, P.RUN, P.CANCEL, P.REPORT, P.CONFIGURE, P.MANAGE_SECRETS, P.READ_AUDIT, P.CREATE_PROJECT}
+        {
+            P.READ,
+            P.APPROVE,
+            P.RUN,
+            P.CANCEL,
+            P.REPORT,
+            P.CONFIGURE,
+            P.MANAGE_SECRETS,
+            P.READ_AUDIT,
+            P.CREATE_PROJECT,
+        }
     ),
 }
+"""APPROVE lets a member answer where an approval names them or their role; see `domain.blocking.may_approve`."""
 
 ALL = frozenset(Permission)
 
 SCOPE_MAY: dict[str, frozenset[Permission]] = {
     "jobs:read": frozenset({P.READ}),
     "jobs:write": frozenset({P.READ, P.RUN, P.CANCEL}),
+    "approvals:write": frozenset({P.READ, P.APPROVE}),
     "secrets:write": frozenset({P.MANAGE_SECRETS}),
     "runner": frozenset({P.READ, P.REPORT}),
     "projects:write": frozenset({P.READ, P.CONFIGURE, P.CREATE_PROJECT, P.CREATE_IMAGE, P.READ_AUDIT}),
@@ -119,13 +132,18 @@ def may(actor: Actor, permission: Permission, owner: Owner) -> bool:
         return False
     if actor.administrator:
         return True
-    role = max(
-        actor.account_roles.get(owner.account, 0),
-        actor.project_roles.get(owner.project, 0),
-    )
-    if role and permission in ROLE_MAY[Role(role)]:
+    role = role_of(actor, owner)
+    if role is not None and permission in ROLE_MAY[role]:
         return True
     return permission is Permission.READ and owner.visibility is not Visibility.PRIVATE
+
+
+def role_of(actor: Actor, owner: Owner) -> Role | None:
+    """The actor's role in a project; an administrator counts as its owner."""
+    if actor.administrator:
+        return Role.OWNER
+    role = max(actor.account_roles.get(owner.account, 0), actor.project_roles.get(owner.project, 0))
+    return Role(role) if role else None
 
 
 def require(actor: Actor, permission: Permission, owner: Owner, what: str) -> None:

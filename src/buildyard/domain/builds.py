@@ -16,6 +16,7 @@ from buildyard.domain.ids import (
     RevisionId,
     StepId,
     Uid,
+    UserId,
     WorkerId,
 )
 from buildyard.domain.states import ALLOWED_CAUSES, Cause, JobKind, Phase, Result
@@ -45,6 +46,7 @@ class Build:
 
     `first_job` is the job that was leased first; `worst` the worst result of its finished jobs so far.
     `trusted` is false where strangers had a say in its source; see `domain.trust`.
+    `concurrency` is the lock of its concurrency group; `superseded_by` the build that took its place in it.
     """
 
     id: BuildId
@@ -72,11 +74,17 @@ class Build:
     finished_at: Moment | None
     row_version: int
     keep: bool = False
+    submitter: UserId | None = None
+    concurrency: int | None = None
+    superseded_by: BuildId | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """The part of a build that one worker runs. `attempts` have been made, of which `lost` were lost."""
+    """The part of a build that one worker runs. `attempts` have been made, of which `lost` were lost.
+
+    `gates` says what else than needs may hold it up; see `domain.blocking`.
+    """
 
     id: JobId
     uid: Uid
@@ -98,6 +106,7 @@ class Job:
     started_at: Moment | None
     finished_at: Moment | None
     row_version: int
+    gates: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,13 +28,22 @@ def fits(offer: Offer, requirement: Requirement) -> bool:
 
 def requirement_key(requirement: Requirement) -> str:
     """One text for all equal requirements: what the table `requirements` is unique by."""
-    return "\n".join((",".join(sorted(set(requirement.labels))), requirement.executor, requirement.system))
+    parts = [",".join(sorted(set(requirement.labels))), requirement.executor, requirement.system]
+    if requirement.locks:
+        parts.append(",".join(f"{name}={most}" for name, most in sorted(set(requirement.locks))))
+    return "\n".join(parts)
 
 
 def requirement_of(key: str) -> Requirement:
     """The requirement that has this key."""
-    labels, executor, system = key.split("\n")
-    return Requirement(labels=tuple(label for label in labels.split(",") if label), executor=executor, system=system)
+    labels, executor, system, *more = key.split("\n")
+    locks = [lock.rpartition("=") for lock in more[0].split(",")] if more else []
+    return Requirement(
+        labels=tuple(label for label in labels.split(",") if label),
+        executor=executor,
+        system=system,
+        locks=tuple((name, int(most)) for name, _, most in locks),
+    )
 
 
 def feature_label(feature: str) -> str:

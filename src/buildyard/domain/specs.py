@@ -1,10 +1,13 @@
 """What is to be done: the immutable definition of a pipeline's jobs and their steps."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from buildyard.domain.states import Result
 
 MINUTE = 60
+SHARED = 2**31 - 1
+"""The `most` of a lock that any number of jobs may hold together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +59,53 @@ class Retry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requirement:
-    """What a worker must offer: every label, one of its executors (empty: any), its system (empty: any)."""
+    """What a worker must offer: every label, one of its executors (empty: any), its system (empty: any).
+
+    `locks` are names with the `most` of the worker's own locks that the job holds while it runs there.
+    """
 
     labels: tuple[str, ...] = ()
     executor: str = ""
     system: str = ""
+    locks: tuple[tuple[str, int], ...] = ()
+
+
+class LockScope(StrEnum):
+    """Among whom a lock's name is known; locks of one worker are in `Requirement.locks`."""
+
+    PROJECT = "project"
+    SERVER = "server"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockSpec:
+    """A lock that a job holds from the moment it is queued to its end, together with at most `most - 1` others."""
+
+    name: str
+    scope: LockScope = LockScope.PROJECT
+    most: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """Who may let a job run: users by name, and everyone of a role (or a higher one) but the submitter.
+
+    Without an answer within `expires_s` seconds of the submission the answer is no.
+    """
+
+    users: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    expires_s: int | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Concurrency:
+    """At most `limit` builds of a project's group run at once; who enters it may cancel those that are there."""
+
+    group: str
+    limit: int = 1
+    cancel_older: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +145,8 @@ class JobSpec:
     priority: int = 0
     allow_failure: bool = False
     network: str = "default"
+    locks: tuple[LockSpec, ...] = ()
+    approval: Approval | None = None
     matrix: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -108,6 +155,7 @@ class PipelineSpec:
     """A pipeline's definition: jobs that name each other, forming a graph without cycles."""
 
     jobs: tuple[JobSpec, ...]
+    concurrency: Concurrency | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

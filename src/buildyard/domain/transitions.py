@@ -172,7 +172,10 @@ def count_job(build: Build, result: Result, *, at: Moment) -> Build:
     counted = replace(build, jobs_left=left, worst=worst)
     if left > 0:
         return counted
-    return replace(counted, state=finished(worst), finished_at=at, started_at=build.started_at)
+    end = finished(worst)
+    if build.superseded_by is not None and worst in (Result.SKIPPED, Result.CANCELLED):
+        end = finished(worst, Cause.SUPERSEDED, f"superseded by build {build.superseded_by}")
+    return replace(counted, state=end, finished_at=at, started_at=build.started_at)
 
 
 def cancel_build(build: Build) -> Build:
@@ -180,3 +183,23 @@ def cancel_build(build: Build) -> Build:
     if build.state.phase is Phase.FINISHED:
         return build
     return replace(build, cancel_requested=True)
+
+
+def supersede_build(build: Build, by: Build) -> Build:
+    """Note that a newer build of its concurrency group takes its place."""
+    if build.state.phase is Phase.FINISHED:
+        return build
+    return replace(build, cancel_requested=True, superseded_by=by.id)
+
+
+def has_run(build: Build) -> bool:
+    """Whether a worker ever held one of its jobs."""
+    return build.first_job is not None
+
+
+def explain_cancel(build: Build, job: Job) -> Job:
+    """A job of a superseded build that was cancelled for it says so."""
+    state = job.state
+    if build.superseded_by is None or state.result is not Result.CANCELLED or state.cause:
+        return job
+    return replace(job, state=replace(state, cause=Cause.SUPERSEDED))

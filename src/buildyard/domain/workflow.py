@@ -40,10 +40,11 @@ def expand(spec: PipelineSpec) -> PipelineSpec:
         expanded = [_cell(job, values) for values in itertools.product(*job.matrix.values())] if job.matrix else [job]
         cells[job.name] = tuple(cell.name for cell in expanded)
         jobs += expanded
-    return PipelineSpec(
+    return replace(
+        spec,
         jobs=tuple(
             replace(job, needs=tuple(name for need in job.needs for name in cells.get(need, (need,)))) for job in jobs
-        )
+        ),
     )
 
 

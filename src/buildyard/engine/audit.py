@@ -6,9 +6,11 @@ from buildyard.store.audit import Entry
 from buildyard.store.transactions import Transaction
 
 ACTIONS = (
+    "build.approve",
     "build.cancel",
     "build.create",
     "build.keep",
+    "build.reject",
     "build.retry",
     "build.unkeep",
     "image.create",

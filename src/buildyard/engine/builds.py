@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from buildyard.domain.access import Actor, Permission, require
 from buildyard.domain.builds import Attempt, Build, Job, Log, Step
 from buildyard.domain.errors import Gone, NotFound
-from buildyard.domain.ids import BuildId, PipelineVersionId, RevisionId, Sha256, iso
-from buildyard.domain.specs import FolderSource, GitSource, Source
+from buildyard.domain.ids import BuildId, Moment, PipelineVersionId, RevisionId, Sha256, iso
+from buildyard.domain.specs import Approval, FolderSource, GitSource, Source
+from buildyard.domain.states import Phase
 from buildyard.engine.planning import NewBuild, add_build, jobs_that_fit, newest_version, variables_in
 from buildyard.engine.settling import locked_build
 from buildyard.engine.stopping import stop_build
-from buildyard.engine.waiting import waits_for
-from buildyard.store import attempts, audit, builds, jobs, kept, pipelines, projects
+from buildyard.engine.waiting import BlockerView, blockers_of, explain, waits_for
+from buildyard.store import attempts, audit, blockers, builds, jobs, kept, pipelines, projects
 from buildyard.store.builds import BuildView
 from buildyard.store.pipelines import Pipeline
 from buildyard.store.projects import Project
@@ -20,7 +21,10 @@ from buildyard.store.transactions import Transaction
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """What to build: a pipeline (its newest version unless one is named) and the source."""
+    """What to build: a pipeline (its newest version unless one is named) and the source.
+
+    The build begins when it is `start_at`, and once somebody gave the `approval`; jobs may ask for their own.
+    """
 
     source: Source | None = None
     version: PipelineVersionId | None = None
@@ -29,6 +33,8 @@ class Submission:
     note: str = ""
     reason: str = ""
     priority: int = 0
+    start_at: Moment | None = None
+    approval: Approval | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,7 @@ class JobView:
     needs: tuple[str, ...]
     attempts: tuple["AttemptView", ...]
     waits_for: str = ""
+    blockers: tuple[BlockerView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +109,8 @@ async def _queue(
         submitter=actor.user,
         trusted=repeated.trusted if repeated else True,
         environment=variables_in(await builds.environment_of(tx, repeated.id)) if repeated else {},
+        start_at=submission.start_at,
+        approval=submission.approval,
     )
     build = await add_build(tx, project, pipeline, stored, new)
     return await builds.view(tx, build.id)
@@ -168,13 +177,16 @@ async def list_jobs(tx: Transaction, actor: Actor, uid: str) -> list[JobView]:
     found = await jobs.of_build(tx, view.build.id)
     needs = await jobs.needs_of_build(tx, view.build.id)
     names = {job.id: job.name for job in found}
-    waits = await waits_for(tx, view.build.project, found, needs)
+    is_open = view.build.finished_at is None
+    held_up = await explain(tx, await blockers.of_build(tx, view.build.id)) if is_open else []
+    waits = await waits_for(tx, view.build.project, found, needs, held_up)
     return [
         JobView(
             job,
             tuple(names[need] for need in needs.get(job.id, ())),
             await _attempts(tx, job),
             waits.get(job.id, ""),
+            blockers_of(job.id, held_up, has_needs=job.id in needs) if job.state.phase is Phase.WAITING else (),
         )
         for job in found
     ]

@@ -30,7 +30,8 @@ def why_queued(project: ProjectId, wanted: Requirement, known: Sequence[Worker])
     if not fitting:
         return f"waits for a worker {_demand(wanted)}: none that is known has all of it"
     if any(worker.connected and worker.takes_jobs for worker in fitting):
-        return "waits for a free place on a worker"
+        free = f" where {listed([f'the lock {name}' for name, _ in wanted.locks])} is free" if wanted.locks else ""
+        return f"waits for a free place on a worker{free}"
     return f"waits for {listed([f'worker {worker.name} ({_absence(worker)})' for worker in fitting])}"
 
 

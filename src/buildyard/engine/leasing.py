@@ -4,16 +4,18 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from buildyard.domain import transitions
 from buildyard.domain.access import Actor, require_worker, serves
+from buildyard.domain.blocking import Held as HeldLock
+from buildyard.domain.blocking import lanes_with_room, pick_with_locks
 from buildyard.domain.builds import Attempt, Job
 from buildyard.domain.errors import Conflict, Fault, Forbidden, Incompatible, Invalid, NotFound
-from buildyard.domain.fairness import Lane, Usage, pick
+from buildyard.domain.fairness import Lane, Usage
 from buildyard.domain.ids import SECOND, AttemptId, LaneId, LogId, Moment, PipelineId, WorkerId
 from buildyard.domain.labels import Offer, fits, requirement_of
 from buildyard.domain.specs import FolderSource, GitSource, JobSpec
@@ -22,7 +24,7 @@ from buildyard.domain.trust import is_trusted
 from buildyard.engine.planning import with_variables
 from buildyard.engine.settling import locked_build, settle
 from buildyard.protocol import SERVED, VERSION, Beat, Held, Hello, InputFile, JobGrant, StepGrant
-from buildyard.store import attempts, builds, jobs, kept, pipelines, workers
+from buildyard.store import attempts, builds, jobs, kept, locks, pipelines, workers
 from buildyard.store.transactions import Transaction
 from buildyard.store.workers import Introduction, Worker
 
@@ -136,7 +138,7 @@ async def has_work(tx: Transaction, actor: Actor, session: str, free: int, have:
     _require_served(worker.protocol)
     if await _undelivered(tx, actor, worker, have):
         return True
-    return free > 0 and worker.takes_jobs and bool(await _lanes(tx, actor, worker))
+    return free > 0 and worker.takes_jobs and bool((await _lanes(tx, actor, worker)).lanes)
 
 
 async def _undelivered(tx: Transaction, actor: Actor, worker: Worker, have: Sequence[int]) -> list[Attempt]:
@@ -151,13 +153,35 @@ async def _undelivered(tx: Transaction, actor: Actor, worker: Worker, have: Sequ
     ]
 
 
-async def _lanes(tx: Transaction, actor: Actor, worker: Worker) -> list[Lane]:
+async def _lanes(tx: Transaction, actor: Actor, worker: Worker) -> "Queues":
     """The queues that a worker may be given jobs of: those that it fits, of its token's project if that names one."""
-    return [
-        busy.lane
-        for busy in await jobs.busy_lanes(tx)
-        if serves(actor, busy.lane.project) and fits(worker.offer, requirement(busy.requirement_key))
+    busy = [
+        one
+        for one in await jobs.busy_lanes(tx)
+        if serves(actor, one.lane.project) and fits(worker.offer, requirement(one.requirement_key))
     ]
+    return await queues_with_room(tx, worker.id, busy)
+
+
+@dataclass(frozen=True, slots=True)
+class Queues:
+    """Lanes that a worker may be given jobs of, the locks of the worker that these need, and who holds them."""
+
+    lanes: list[Lane]
+    locks: dict[LaneId, tuple[tuple[str, int], ...]]
+    held: dict[str, HeldLock]
+
+    def pick(self, usage: Usage, slots: int) -> Counter[LaneId]:
+        """How many jobs to give of which lane, to a worker with so many free places."""
+        return pick_with_locks(self.lanes, self.locks, self.held, usage, slots)
+
+
+async def queues_with_room(tx: Transaction, worker: WorkerId, busy: Sequence[jobs.BusyLane]) -> Queues:
+    """Those of these lanes whose jobs a worker could begin: a lock of the worker that is taken holds them up there."""
+    lanes = [one.lane for one in busy]
+    wanted = {one.lane.id: found for one in busy if (found := requirement(one.requirement_key).locks)}
+    held = await locks.held_on_worker(tx, worker) if wanted else {}
+    return Queues(lanes_with_room(lanes, wanted, held), wanted, held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,12 +223,10 @@ async def claim_jobs(
     free -= len(grants)
     if free <= 0 or not worker.takes_jobs:
         return grants
-    busy = await _lanes(tx, actor, worker)
-    wanted: dict[LaneId, int] = defaultdict(int)
-    for lane, count in pick(busy, usage, free):
-        wanted[lane] += count
+    queues = await _lanes(tx, actor, worker)
+    wanted = queues.pick(usage, free)
     chosen = [job for lane, count in wanted.items() for job in await jobs.first_of_lane(tx, lane, count)]
-    lanes = {lane.id: lane for lane in busy}
+    lanes = {lane.id: lane for lane in queues.lanes}
     tx.after_commit(lambda: charge([lanes[job.lane] for job in chosen]))
     return grants + await lease_jobs(tx, worker.id, session, chosen, until=until, secret=session)
 
@@ -232,6 +254,13 @@ async def lease_jobs(
     made = await attempts.add_all(
         tx, [one.attempt(numbers) for one in new], worker=worker, session=session, leased_until=until
     )
+    taken = [
+        (one.job.build, one.job.id, locks.WorkerLock(worker, name, most))
+        for one in new
+        for name, most in one.spec.require.locks
+    ]
+    if taken:
+        await locks.give_on_worker(tx, taken)
     return [
         await _grant(
             tx,

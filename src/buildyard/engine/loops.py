@@ -12,6 +12,7 @@ from buildyard.domain.access import SYSTEM, Actor
 from buildyard.domain.errors import EngineError
 from buildyard.domain.ids import SECOND, AttemptId, LogId, Moment
 from buildyard.engine import collecting, delivering, garbage, leasing, progress
+from buildyard.engine.clockwork import keep_appointments
 from buildyard.engine.engine import Engine
 from buildyard.engine.fitting import end_unsupported
 from buildyard.engine.receiving import forget_deliveries
@@ -27,6 +28,7 @@ async def keep_time(engine: Engine) -> None:
     """Run all loops until cancelled."""
     async with asyncio.TaskGroup() as group:
         group.create_task(_every(1.0, "leases", lambda: lose_expired_leases(engine)))
+        group.create_task(keep_appointments(engine))
         group.create_task(_every(5.0, "workers", lambda: engine.run(mark_workers_gone, SYSTEM)))
         group.create_task(_every(5.0, "unsupported", lambda: end_unsupported(engine)))
         group.create_task(_every(60.0, "caches", lambda: collecting.evict_caches(engine)))

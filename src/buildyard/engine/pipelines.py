@@ -77,7 +77,7 @@ async def put_version(tx: Transaction, pipeline: Pipeline, spec: PipelineSpec, t
     digest = hashlib.sha256(msgspec.json.encode(spec)).digest()
     version = await pipelines.find_version(tx, pipeline.id, digest)
     if version is None:
-        version = await pipelines.add_version(tx, pipeline.id, digest, text, plan(spec))
+        version = await pipelines.add_version(tx, pipeline.id, digest, text, plan(spec), spec.concurrency)
     if version != pipeline.latest_version:
         await pipelines.set_latest(tx, pipeline.id, version)
     return version

@@ -7,8 +7,9 @@ import msgspec
 
 from buildyard.domain.builds import Build
 from buildyard.domain.errors import Conflict, Invalid, LimitReached
-from buildyard.domain.ids import BuildId, EvaluationId, PipelineVersionId, RevisionId, UserId
-from buildyard.domain.specs import JobSpec
+from buildyard.domain.ids import BuildId, EvaluationId, Moment, PipelineVersionId, RevisionId, UserId
+from buildyard.domain.specs import Approval, JobSpec
+from buildyard.engine import gates
 from buildyard.store import builds, jobs, pipelines
 from buildyard.store.pipelines import Pipeline, StoredJob
 from buildyard.store.projects import Project
@@ -32,6 +33,8 @@ class NewBuild:
     trusted: bool = True
     ref: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
+    start_at: Moment | None = None
+    approval: Approval | None = None
 
 
 def newest_version(pipeline: Pipeline) -> PipelineVersionId:
@@ -52,9 +55,17 @@ async def jobs_that_fit(tx: Transaction, version: PipelineVersionId, *, queue_li
 async def add_build(
     tx: Transaction, project: Project, pipeline: Pipeline, stored: list[StoredJob], new: NewBuild
 ) -> Build:
-    """Make a build and its jobs; those without needs are queued."""
+    """Make a build and its jobs; those that nothing holds up are queued."""
     if pipeline.disabled_at is not None:
         raise Conflict(f"the workflow {pipeline.slug} is disabled: {pipeline.defined_by} no longer has it")
+    entrance = await gates.entrance_of(
+        tx,
+        project.id,
+        new.version,
+        await _group_values(tx, pipeline, new.revision),
+        approval=new.approval,
+        start_at=new.start_at,
+    )
     build = await builds.add(
         tx,
         project=project.id,
@@ -72,6 +83,8 @@ async def add_build(
         trusted=new.trusted,
         ref=new.ref,
         environment=_encode(new.environment).decode() if new.environment else "",
+        concurrency=entrance.lock,
+        waits=not entrance.is_open,
     )
     lanes = {
         requirement: await jobs.lane_for(
@@ -79,8 +92,15 @@ async def add_build(
         )
         for requirement in sorted({job.requirement for job in stored})
     }
-    await jobs.add_all(tx, build, stored, lanes)
+    await gates.set_up(tx, build, entrance, await jobs.add_all(tx, build, stored, lanes))
     return build
+
+
+async def _group_values(tx: Transaction, pipeline: Pipeline, revision: RevisionId | None) -> dict[str, str]:
+    """What the variables in the name of a concurrency group stand for."""
+    source = await builds.revision(tx, revision) if revision is not None else None
+    branch, commit = (source.branch, source.commit) if source else ("", "")
+    return {"branch": branch, "commit": commit, "pipeline": pipeline.slug}
 
 
 def with_variables(spec: JobSpec, environment: str) -> JobSpec:

@@ -8,10 +8,11 @@ import time
 from dataclasses import dataclass, replace
 
 from buildyard.domain.access import SYSTEM, Actor, Owner, Permission, Visibility, may, require
+from buildyard.domain.blocking import Gate, Held, has_room
 from buildyard.domain.builds import Attempt, Build, Job, State, Step
 from buildyard.domain.errors import Conflict, Invalid, NotFound, Stale, TooLarge
-from buildyard.domain.fairness import Usage, pick
-from buildyard.domain.ids import SECOND, LogId, Moment, StepId, Uid
+from buildyard.domain.fairness import Usage
+from buildyard.domain.ids import SECOND, LogId, Moment, StepId, Uid, WorkerId
 from buildyard.domain.labels import Offer, fits
 from buildyard.domain.specs import JobSpec
 from buildyard.domain.states import Phase, Result, Stream
@@ -24,7 +25,7 @@ from buildyard.engine.settling import locked_build
 from buildyard.engine.usage import compute_usage
 from buildyard.ports import Chunk, LogState
 from buildyard.protocol import Ack, Answer, JobGrant, PinRevision, Progress, Started, StepFinished, StepStarted
-from buildyard.store import attempts, audit, builds, jobs, kept, pipelines, projects, workers
+from buildyard.store import attempts, audit, builds, jobs, kept, locks, pipelines, projects, workers
 from buildyard.store.attempts import GrantFacts
 from buildyard.store.transactions import Transaction
 
@@ -130,8 +131,7 @@ async def lease_next_step(
     tx: Transaction, actor: Actor, offer: Offer, *, usage: Usage, lease: float
 ) -> tuple[Uid, str] | None:
     """Let a runner have the step whose turn it is among those that it fits and may report on: its uid and token."""
-    lanes = [busy.lane for busy in await jobs.busy_lanes(tx) if _may_serve(actor, offer, busy)]
-    for lane, _ in pick(lanes, usage, 1):
+    for lane in (await _queues(tx, actor, offer)).pick(usage, 1):
         for job in await jobs.first_of_lane(tx, lane, 1):
             grant = await _lease(tx, actor, await builds.get(tx, job.build), job, lease=lease)
             return job.uid, grant.token
@@ -140,7 +140,13 @@ async def lease_next_step(
 
 async def has_step(tx: Transaction, actor: Actor, offer: Offer) -> bool:
     """Whether `lease_next_step` would find one now."""
-    return any(_may_serve(actor, offer, busy) for busy in await jobs.busy_lanes(tx))
+    return bool((await _queues(tx, actor, offer)).lanes)
+
+
+async def _queues(tx: Transaction, actor: Actor, offer: Offer) -> leasing.Queues:
+    busy = [one for one in await jobs.busy_lanes(tx) if _may_serve(actor, offer, one)]
+    worker = await workers.find(tx, RUNNER)
+    return await leasing.queues_with_room(tx, worker.id if worker else WorkerId(0), busy)
 
 
 def _may_serve(actor: Actor, offer: Offer, busy: jobs.BusyLane) -> bool:
@@ -151,11 +157,21 @@ def _may_serve(actor: Actor, offer: Offer, busy: jobs.BusyLane) -> bool:
 async def _lease(tx: Transaction, actor: Actor, build: Build, job: Job, *, lease: float) -> JobGrant:
     worker = await workers.find(tx, RUNNER) or await workers.find_or_add(tx, RUNNER)
     await workers.seen(tx, worker)
+    await _require_room(tx, worker.id, job)
     until = Moment(tx.now + int(lease * SECOND))
     (grant,) = await leasing.lease_jobs(tx, worker.id, RUNNER, [job], until=until)
     details = {"build": build.uid, "attempt": grant.number}
     await audit.add(tx, actor, "step.claim", job.uid, project=build.project, details=details)
     return grant
+
+
+async def _require_room(tx: Transaction, worker: WorkerId, job: Job) -> None:
+    """Raise Conflict if a lock of the worker that the job needs is taken; all scripts together are one worker."""
+    if job.gates & Gate.WORKER_LOCKS:
+        held = await locks.held_on_worker(tx, worker)
+        for name, most in (await pipelines.job_spec(tx, job.spec)).require.locks:
+            if not has_room(held.get(name, Held()), most):
+                raise Conflict(f"the step waits for the lock {name}, which another runner holds")
 
 
 async def renew_hold(tx: Transaction, actor: Actor, uid: str, token: str, *, lease: float) -> Hold:

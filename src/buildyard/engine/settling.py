@@ -3,17 +3,26 @@
 from collections import Counter, deque
 
 from buildyard.domain import transitions
+from buildyard.domain.blocking import Gate
 from buildyard.domain.builds import Build, Job
 from buildyard.domain.ids import BuildId, JobId
 from buildyard.domain.notifications import Event
 from buildyard.domain.states import Phase, Result
-from buildyard.store import builds, jobs, telling
+from buildyard.engine import locking
+from buildyard.store import blockers, builds, jobs, telling
 from buildyard.store.transactions import Transaction
 
 
 async def settle(tx: Transaction, build: Build, before: Job, after: Job) -> Build:
     """Write a moved job of a locked build and all that follows from the move; gives the build as it is now."""
+    after = transitions.explain_cancel(build, after)
     await jobs.save(tx, before, after, project=build.project)
+    moved = await _follow(tx, build, after)
+    await locking.free_locks(tx, before, after)
+    return moved
+
+
+async def _follow(tx: Transaction, build: Build, after: Job) -> Build:
     match after.state.phase:
         case Phase.WAITING | Phase.QUEUED:
             return build
@@ -39,7 +48,8 @@ async def _settle_finished(tx: Transaction, build: Build, job: Job) -> Build:
     results = [transitions.counts_as(job)]
     if transitions.lets_dependants_run(job):
         if job.dependants:
-            await jobs.unblock_dependants(tx, job.id, project=build.project)
+            askers = await jobs.unblock_dependants(tx, job.id, project=build.project)
+            await locking.ask_for_locks(tx, askers)
     elif job.dependants:
         results += await _fail_followers(tx, build, job)
     return await count_jobs(tx, build, results)
@@ -56,6 +66,8 @@ async def _fail_followers(tx: Transaction, build: Build, job: Job) -> list[Resul
         key, name = failed.popleft()
         for ended in await jobs.fail_dependants(tx, key, name, project=build.project):
             results.append(ended.counts_as)
+            if ended.gates & Gate.APPROVAL:
+                await blockers.drop_of_job(tx, ended.job)
             failed.append((ended.job, name))
     return results
 
@@ -71,6 +83,8 @@ async def count_jobs(tx: Transaction, build: Build, results: list[Result]) -> Bu
     saved = await builds.save(tx, build, counted)
     if saved.state.phase is Phase.FINISHED:
         telling.note(tx, saved, Event.FINISHED)
+        if saved.concurrency is not None:
+            await locking.leave_group(tx, saved)
     return saved
 
 

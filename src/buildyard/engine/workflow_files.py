@@ -21,6 +21,7 @@ from buildyard.domain.specs import (
     GitSource,
     JobSpec,
     Limits,
+    LockSpec,
     PipelineSpec,
     Requirement,
     Retry,
@@ -28,6 +29,7 @@ from buildyard.domain.specs import (
 )
 from buildyard.domain.states import Result
 from buildyard.domain.workflow import MOST_JOBS, MOST_MATRIX_CELLS, NAME_LENGTH, expand, graph_faults
+from buildyard.engine.blocker_fields import read_approval, read_concurrency, read_locks
 from buildyard.engine.document_fields import (
     Bad,
     Read,
@@ -91,7 +93,10 @@ def read_workflow(
     if reading.faults:
         raise Invalid("the workflow has faults", tuple(reading.faults))
     environment = values.get("env", {})
-    spec = PipelineSpec(jobs=tuple(replace(job, environment={**environment, **job.environment}) for job in jobs))
+    spec = PipelineSpec(
+        jobs=tuple(replace(job, environment={**environment, **job.environment}) for job in jobs),
+        concurrency=values.get("concurrency"),
+    )
     return Workflow(name=values.get("name", ""), spec=_expanded(spec), source=source)
 
 
@@ -300,6 +305,9 @@ def _job_of(name: str, values: dict[str, Any]) -> JobSpec:
         name=name,
         steps=tuple(replace(step, name=step.name or f"step {i}") for i, step in enumerate(steps, 1)),
         require=_requirement(values),
+        locks=tuple(
+            LockSpec(name=one.name, scope=one.scope, most=one.most) for one in values.get("locks", ()) if one.scope
+        ),
         limits=Limits(**limits),
         environment=values.get("env", {}),
         **{key: values[key] for key in _AS_THEY_ARE if key in values},
@@ -308,10 +316,22 @@ def _job_of(name: str, values: dict[str, Any]) -> JobSpec:
 
 def _requirement(values: dict[str, Any]) -> Requirement:
     labels = (*values.get("labels", ()), *(feature_label(feature) for feature in values.get("features", ())))
-    return Requirement(labels=labels, executor=values.get("executor", ""), system=values.get("system", ""))
+    locks = tuple((one.name, one.most) for one in values.get("locks", ()) if one.scope is None)
+    return Requirement(labels=labels, executor=values.get("executor", ""), system=values.get("system", ""), locks=locks)
 
 
-_AS_THEY_ARE = ("needs", "image", "caches", "outputs", "retry", "priority", "allow_failure", "network", "matrix")
+_AS_THEY_ARE = (
+    "needs",
+    "image",
+    "caches",
+    "outputs",
+    "retry",
+    "priority",
+    "allow_failure",
+    "network",
+    "matrix",
+    "approval",
+)
 
 
 _CACHE: dict[str, Read] = {"path": path_text(check_path), "key_files": listing(path_text(check_pattern))}
@@ -357,5 +377,13 @@ _JOB: dict[str, Read] = {
     "priority": whole(-1000, 1000),
     "allow_failure": truth,
     "network": one_of(*NETWORKS),
+    "locks": read_locks,
+    "approval": read_approval,
 }
-_WORKFLOW: dict[str, Read] = {"name": name_text, "env": _environment, "source": _git, "jobs": _jobs}
+_WORKFLOW: dict[str, Read] = {
+    "name": name_text,
+    "env": _environment,
+    "source": _git,
+    "concurrency": read_concurrency,
+    "jobs": _jobs,
+}

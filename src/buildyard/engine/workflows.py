@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from buildyard.domain.access import Actor, Permission, require_runner
 from buildyard.domain.errors import Conflict
+from buildyard.domain.ids import Moment
 from buildyard.domain.workflow import slug_of
 from buildyard.engine.builds import Submission, submit_build
 from buildyard.engine.engine import Engine
@@ -36,6 +37,7 @@ class HandedIn:
     upload: Upload | None = None
     message: str = ""
     note: str = ""
+    start_at: Moment | None = None
 
 
 async def submit_workflow(engine: Engine, actor: Actor, wanted: HandedIn, readers: asyncio.Semaphore) -> BuildView:
@@ -68,6 +70,7 @@ async def submit_workflow(engine: Engine, actor: Actor, wanted: HandedIn, reader
             message=wanted.message,
             note=wanted.note,
             reason="run",
+            start_at=wanted.start_at,
         ),
         queue_limit=engine.policy.queue_limit,
     )

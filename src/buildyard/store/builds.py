@@ -103,6 +103,9 @@ _BUILD = (
     builds.c.finished_at,
     builds.c.row_version,
     builds.c.first_job,
+    builds.c.submitter,
+    builds.c.concurrency,
+    builds.c.superseded_by,
     builds.c.trusted,
     builds.c.keep,
 )
@@ -169,6 +172,7 @@ MOVE = Statement(
         started_at=given("started_at"),
         finished_at=given("finished_at"),
         first_job=given("first_job"),
+        superseded_by=given("superseded_by"),
         row_version=builds.c.row_version + 1,
     )
     .returning(builds.c.id)
@@ -243,13 +247,16 @@ def _build(row: Row) -> Build:
         note=row[18],
         rebuild_of=row[19],
         restarts=row[20],
-        trusted=bool(row[26]),
+        trusted=bool(row[29]),
         created_at=row[21],
         started_at=row[22],
         finished_at=row[23],
         row_version=row[24],
         first_job=row[25],
-        keep=bool(row[27]),
+        keep=bool(row[30]),
+        submitter=row[26],
+        concurrency=row[27],
+        superseded_by=row[28],
     )
 
 
@@ -478,8 +485,10 @@ async def add(
     trusted: bool = True,
     ref: str = "",
     environment: str = "",
+    concurrency: int | None = None,
+    waits: bool = False,
 ) -> Build:
-    """Make a queued build of `jobs` jobs.
+    """Make a build of `jobs` jobs, queued, or waiting as a whole.
 
     `ref` is what a newer build may supersede it in; `environment` (JSON) the variables that its parameters are.
     """
@@ -496,7 +505,7 @@ async def add(
         number=number,
         name=name,
         priority=priority,
-        state=State(phase=Phase.QUEUED),
+        state=State(phase=Phase.WAITING if waits else Phase.QUEUED),
         worst=Result.SKIPPED,
         jobs_total=jobs,
         jobs_left=jobs,
@@ -509,6 +518,8 @@ async def add(
         started_at=None,
         finished_at=None,
         row_version=1,
+        submitter=submitter,
+        concurrency=concurrency,
     )
     await tx.execute(
         ADD,
@@ -520,6 +531,8 @@ async def add(
         evaluation=evaluation,
         revision=revision,
         submitter=submitter,
+        concurrency=concurrency,
+        superseded_by=None,
         first_job=None,
         number=number,
         name=name,
@@ -550,7 +563,7 @@ async def add(
     )
     await tx.execute(ADD_EVALUATION_BUILD, evaluation=evaluation, build=key, is_new=1)
     _count(tx, made, {"builds": 1})
-    events.add(tx, "queued", "build", key, project=project, build=key)
+    events.add(tx, made.state.phase.name.lower(), "build", key, project=project, build=key)
     return made
 
 
@@ -578,6 +591,7 @@ async def save(tx: Transaction, before: Build, after: Build) -> Build:
         started_at=after.started_at,
         finished_at=after.finished_at,
         first_job=after.first_job,
+        superseded_by=after.superseded_by,
     )
     if after.state.phase is not before.state.phase:
         kind = after.state.phase.name.lower()

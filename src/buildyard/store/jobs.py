@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import case, select, update
+from sqlalchemy import ColumnElement, and_, case, exists, select, update
 from sqlalchemy.dialects.postgresql import insert
 
+from buildyard.domain.blocking import Gate
 from buildyard.domain.builds import Build, Job
 from buildyard.domain.errors import NotFound
 from buildyard.domain.fairness import Lane
@@ -35,7 +36,7 @@ from buildyard.store.tables import (
     projects,
     requirements,
 )
-from buildyard.store.transactions import Transaction
+from buildyard.store.transactions import Moved, Transaction
 
 _JOB = (
     jobs.c.id,
@@ -61,6 +62,7 @@ _JOB = (
     jobs.c.started_at,
     jobs.c.finished_at,
     jobs.c.row_version,
+    jobs.c.gates,
 )
 _DEPENDANTS = select(job_needs.c.job).where(job_needs.c.need == given("need"))
 
@@ -119,17 +121,29 @@ MOVE = Statement(
     )
     .returning(jobs.c.id)
 )
-UNBLOCK_DEPENDANTS = Statement(
-    update(jobs)
-    .where(jobs.c.id.in_(_DEPENDANTS), jobs.c.phase == int(Phase.WAITING))
-    .values(
-        blockers=jobs.c.blockers - 1,
-        phase=case((jobs.c.blockers == 1, int(Phase.QUEUED)), else_=int(Phase.WAITING)),
-        queued_at=case((jobs.c.blockers == 1, given("at")), else_=jobs.c.queued_at),
-        row_version=jobs.c.row_version + 1,
+
+
+def _unblock(chosen: ColumnElement[bool]) -> Statement:
+    return Statement(
+        update(jobs)
+        .where(chosen, jobs.c.phase == int(Phase.WAITING))
+        .values(
+            blockers=jobs.c.blockers - 1,
+            phase=case((jobs.c.blockers == 1, int(Phase.QUEUED)), else_=int(Phase.WAITING)),
+            queued_at=case((jobs.c.blockers == 1, given("at")), else_=jobs.c.queued_at),
+            row_version=jobs.c.row_version + 1,
+        )
+        .returning(jobs.c.id, jobs.c.phase, jobs.c.lane, jobs.c.build, jobs.c.blockers, jobs.c.gates, jobs.c.spec)
     )
-    .returning(jobs.c.id, jobs.c.phase, jobs.c.lane, jobs.c.build)
+
+
+UNBLOCK_DEPENDANTS = _unblock(jobs.c.id.in_(_DEPENDANTS))
+UNBLOCK_FIRST = _unblock(
+    and_(jobs.c.build == given("of"), ~exists(select(job_needs.c.need).where(job_needs.c.job == jobs.c.id)))
 )
+"""Those jobs of a build that need none: while the build as a whole waits, they do."""
+
+UNBLOCK_ONE = _unblock(jobs.c.id == given("key"))
 FAIL_DEPENDANTS = Statement(
     update(jobs)
     .where(jobs.c.id.in_(_DEPENDANTS), jobs.c.phase == int(Phase.WAITING))
@@ -140,7 +154,7 @@ FAIL_DEPENDANTS = Statement(
         finished_at=given("at"),
         row_version=jobs.c.row_version + 1,
     )
-    .returning(jobs.c.id, jobs.c.build, jobs.c.allow_failure)
+    .returning(jobs.c.id, jobs.c.build, jobs.c.allow_failure, jobs.c.gates)
 )
 
 
@@ -150,13 +164,13 @@ def _cancel(phase: Phase) -> Statement:
         .where(jobs.c.build == given("of"), jobs.c.phase == int(phase))
         .values(
             phase=int(Phase.FINISHED),
-            result=int(Result.CANCELLED),
+            result=given("result"),
             cause=given("cause"),
             detail=given("detail"),
             finished_at=given("at"),
             row_version=jobs.c.row_version + 1,
         )
-        .returning(jobs.c.id, jobs.c.lane)
+        .returning(jobs.c.id, jobs.c.lane, jobs.c.gates)
     )
 
 
@@ -226,6 +240,17 @@ class Ended:
     job: JobId
     build: BuildId
     counts_as: Result
+    gates: int
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """A job that has nothing left to wait for but its locks; `spec` is its row in `job_specs`."""
+
+    job: JobId
+    build: BuildId
+    project: ProjectId
+    spec: int
 
 
 def _job(row: Row) -> Job:
@@ -250,6 +275,7 @@ def _job(row: Row) -> Job:
         started_at=row[20],
         finished_at=row[21],
         row_version=row[22],
+        gates=row[23],
     )
 
 
@@ -290,9 +316,14 @@ async def needs_of_build(tx: Transaction, build: BuildId) -> dict[JobId, list[Jo
 
 async def add_all(
     tx: Transaction, build: Build, stored: list[StoredJob], lane_of: Mapping[RequirementId, LaneId]
-) -> None:
-    """Make a build's jobs from its version's; those without needs are queued at once."""
+) -> dict[JobId, StoredJob]:
+    """Make a build's jobs from its version's; those that wait for nothing are queued at once.
+
+    While the build as a whole waits, each of its jobs without needs has one blocker more. Gives the jobs with gates.
+    """
     keys = await tx.allocate("jobs", len(stored))
+    held_up = build.state.phase is Phase.WAITING
+    waits_for = [_first_blockers(job, held_up=held_up) for job in stored]
     await tx.execute_many(
         ADD,
         [
@@ -305,36 +336,42 @@ async def add_all(
                 "kind": int(JobKind.RUN),
                 "position": job.position,
                 "name": job.name,
-                "phase": int(Phase.WAITING if job.needs else Phase.QUEUED),
+                "phase": int(Phase.WAITING if blockers else Phase.QUEUED),
                 "result": None,
                 "cause": "",
                 "detail": "",
-                "blockers": len(job.needs),
+                "blockers": blockers,
                 "cancel_requested": 0,
                 "priority": build.priority + job.priority,
                 "dependants": job.dependants,
                 "allow_failure": int(job.allow_failure),
+                "gates": job.gates,
                 "attempts": 0,
                 "lost": 0,
                 "restarts": 0,
-                "queued_at": None if job.needs else tx.now,
+                "queued_at": None if blockers else tx.now,
                 "started_at": None,
                 "finished_at": None,
                 "row_version": 1,
             }
-            for key, job in zip(keys, stored, strict=True)
+            for key, job, blockers in zip(keys, stored, waits_for, strict=True)
         ],
     )
     await tx.execute_many(ADD_BUILD_JOB, [{"build": build.id, "job": key} for key in keys])
     needs = [{"job": key, "need": keys[n]} for key, job in zip(keys, stored, strict=True) for n in job.needs]
     if needs:
         await tx.execute_many(ADD_NEED, needs)
-    queued = Counter(lane_of[job.requirement] for job in stored if not job.needs)
-    count_lanes(tx, queued)
-    for key, job in zip(keys, stored, strict=True):
-        if not job.needs:
-            events.add(tx, "queued", "job", key, project=build.project, build=build.id)
+    queued = [(key, job) for key, job, blockers in zip(keys, stored, waits_for, strict=True) if not blockers]
+    count_lanes(tx, Counter(lane_of[job.requirement] for _, job in queued))
+    for key, _ in queued:
+        events.add(tx, "queued", "job", key, project=build.project, build=build.id)
     tx.wake("work")
+    return {JobId(key): job for key, job in zip(keys, stored, strict=True) if job.gates}
+
+
+def _first_blockers(job: StoredJob, *, held_up: bool) -> int:
+    gates = bool(job.gates & Gate.APPROVAL) + bool(job.gates & Gate.LOCKS)
+    return len(job.needs) + gates + (held_up and not job.needs)
 
 
 async def lane_for(
@@ -446,26 +483,50 @@ async def save(tx: Transaction, before: Job, after: Job, *, project: ProjectId) 
     return after
 
 
-async def unblock_dependants(tx: Transaction, job: JobId, *, project: ProjectId) -> None:
-    """Take one blocker from each job that needs `job`; those without any are queued."""
+async def unblock_dependants(tx: Transaction, job: JobId, *, project: ProjectId) -> list[Asker]:
+    """Take one blocker from each job that needs `job`; those without any are queued, and gives who must ask for locks.
+
+    So do the two below.
+    """
+    return _unblocked(tx, await tx.fetch(UNBLOCK_DEPENDANTS, need=job, at=tx.now), project)
+
+
+async def unblock_first(tx: Transaction, build: BuildId, *, project: ProjectId) -> list[Asker]:
+    """Take one blocker from each job of a build that needs no other."""
+    return _unblocked(tx, await tx.fetch(UNBLOCK_FIRST, of=build, at=tx.now), project)
+
+
+async def unblock_one(tx: Transaction, job: JobId, *, project: ProjectId) -> list[Asker]:
+    """Take one blocker from a job, or raise Moved if it no longer waits."""
+    rows = await tx.fetch(UNBLOCK_ONE, key=job, at=tx.now)
+    if not rows:
+        raise Moved(f"job {job}: changed by someone else")
+    return _unblocked(tx, rows, project)
+
+
+def _unblocked(tx: Transaction, rows: list[Row], project: ProjectId) -> list[Asker]:
     queued: Counter[LaneId] = Counter()
-    for key, phase, lane, build in await tx.fetch(UNBLOCK_DEPENDANTS, need=job, at=tx.now):
+    askers = []
+    for key, phase, lane, build, blockers, gates, spec in rows:
         if phase == Phase.QUEUED:
             queued[lane] += 1
             events.add(tx, "queued", "job", key, project=project, build=build)
+        elif blockers == 1 and gates & Gate.LOCKS:
+            askers.append(Asker(JobId(key), BuildId(build), project, spec))
     if queued:
         count_lanes(tx, queued)
         tx.wake("work")
+    return askers
 
 
 async def fail_dependants(tx: Transaction, job: JobId, name: str, *, project: ProjectId) -> list[Ended]:
     """Finish each waiting job that needs `job` as dependency_failed; gives them, for theirs to follow."""
     rows = await tx.fetch(FAIL_DEPENDANTS, need=job, at=tx.now, detail=f"{name} did not succeed")
-    for key, build, _ in rows:
+    for key, build, _, _ in rows:
         events.add(tx, "finished", "job", key, project=project, build=build)
     return [
-        Ended(JobId(key), BuildId(build), Result.WARNINGS if allowed else Result.DEPENDENCY_FAILED)
-        for key, build, allowed in rows
+        Ended(JobId(key), BuildId(build), Result.WARNINGS if allowed else Result.DEPENDENCY_FAILED, gates)
+        for key, build, allowed, gates in rows
     ]
 
 
@@ -474,15 +535,17 @@ async def lock_queued(tx: Transaction, build: BuildId) -> None:
     await tx.fetch(LOCK_QUEUED, of=build)
 
 
-async def cancel_idle(tx: Transaction, build: BuildId, *, project: ProjectId, cause: str, detail: str) -> int:
-    """Finish as cancelled all of a build's jobs that no worker holds; says how many."""
-    values: dict[str, int | str] = {"of": build, "at": tx.now, "cause": cause, "detail": detail}
+async def cancel_idle(
+    tx: Transaction, build: BuildId, *, project: ProjectId, result: Result, cause: str, detail: str
+) -> list[Ended]:
+    """Finish so (as cancelled, or skipped) all of a build's jobs that no worker holds; gives them."""
+    values: dict[str, int | str] = {"of": build, "at": tx.now, "result": result, "cause": cause, "detail": detail}
     queued = await tx.fetch(CANCEL_QUEUED, **values)
     waiting = await tx.fetch(CANCEL_WAITING, **values)
     count_lanes(tx, Counter({lane: -n for lane, n in Counter(row[1] for row in queued).items()}))
-    for key, _ in (*queued, *waiting):
+    for key, _, _ in (*queued, *waiting):
         events.add(tx, "finished", "job", key, project=project, build=build)
-    return len(queued) + len(waiting)
+    return [Ended(JobId(key), build, result, gates) for key, _, gates in (*queued, *waiting)]
 
 
 async def wish_cancel(tx: Transaction, build: BuildId, detail: str) -> list[JobId]:

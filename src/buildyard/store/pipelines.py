@@ -7,10 +7,11 @@ import msgspec
 from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 
+from buildyard.domain.blocking import gates_of
 from buildyard.domain.errors import NotFound
 from buildyard.domain.ids import Moment, PipelineId, PipelineVersionId, ProjectId, RequirementId, Uid
 from buildyard.domain.labels import requirement_key
-from buildyard.domain.specs import GitSource, JobSpec, PipelineSpec, Requirement
+from buildyard.domain.specs import Concurrency, GitSource, JobSpec, PipelineSpec, Requirement
 from buildyard.domain.workflow import PlannedJob
 from buildyard.store.statements import Row, Statement, given, insertion
 from buildyard.store.tables import job_specs, pipeline_versions, pipelines, requirements
@@ -48,6 +49,7 @@ class StoredJob:
     priority: int
     dependants: int
     allow_failure: bool
+    gates: int
     needs: tuple[int, ...]
 
 
@@ -118,17 +120,20 @@ JOBS = Statement(
         job_specs.c.priority,
         job_specs.c.dependants,
         job_specs.c.allow_failure,
+        job_specs.c.gates,
         job_specs.c.needs,
     )
     .where(job_specs.c.version == given("of"))
     .order_by(job_specs.c.position)
 )
 SPECS = Statement(select(job_specs.c.spec).where(job_specs.c.version == given("of")).order_by(job_specs.c.position))
+CONCURRENCY = Statement(select(pipeline_versions.c.concurrency).where(pipeline_versions.c.id == given("key")))
 SPEC = Statement(select(job_specs.c.spec).where(job_specs.c.id == given("key")))
 
 encode_spec = msgspec.json.Encoder().encode
 decode_source = msgspec.json.Decoder(GitSource).decode
 decode_spec = msgspec.json.Decoder(JobSpec).decode
+_decode_concurrency = msgspec.json.Decoder(Concurrency).decode
 
 
 def _pipeline(row: Row) -> Pipeline:
@@ -149,7 +154,7 @@ def _pipeline(row: Row) -> Pipeline:
 
 
 def _job(row: Row) -> StoredJob:
-    key, position, name, requirement, priority, dependants, allow_failure, needs = row
+    key, position, name, requirement, priority, dependants, allow_failure, gates, needs = row
     return StoredJob(
         id=key,
         position=position,
@@ -158,6 +163,7 @@ def _job(row: Row) -> StoredJob:
         priority=priority,
         dependants=dependants,
         allow_failure=bool(allow_failure),
+        gates=gates,
         needs=tuple(int(need) for need in needs.split()),
     )
 
@@ -237,12 +243,24 @@ async def find_version(tx: Transaction, pipeline: PipelineId, digest: bytes) -> 
 
 
 async def add_version(
-    tx: Transaction, pipeline: PipelineId, digest: bytes, text: str, jobs: list[PlannedJob]
+    tx: Transaction,
+    pipeline: PipelineId,
+    digest: bytes,
+    text: str,
+    jobs: list[PlannedJob],
+    concurrency: Concurrency | None,
 ) -> PipelineVersionId:
     """Store a version with its jobs; `text` is what the author wrote, if it was a file."""
     (version,) = await tx.allocate("pipeline_versions")
     await tx.execute(
-        ADD_VERSION, id=version, pipeline=pipeline, hash=digest, jobs=len(jobs), text=text, created_at=tx.now
+        ADD_VERSION,
+        id=version,
+        pipeline=pipeline,
+        hash=digest,
+        jobs=len(jobs),
+        text=text,
+        concurrency=encode_spec(concurrency).decode() if concurrency else "",
+        created_at=tx.now,
     )
     wanted = {requirement_key(job.spec.require): job.spec.require for job in jobs}
     known = {key: await _requirement(tx, requirement) for key, requirement in wanted.items()}
@@ -259,6 +277,7 @@ async def add_version(
                 "priority": job.spec.priority,
                 "dependants": job.dependants,
                 "allow_failure": int(job.spec.allow_failure),
+                "gates": gates_of(job.spec),
                 "needs": " ".join(str(need) for need in job.needs),
                 "spec": encode_spec(job.spec).decode(),
             }
@@ -297,7 +316,14 @@ async def jobs_of(tx: Transaction, version: PipelineVersionId) -> list[StoredJob
 
 async def spec_of(tx: Transaction, version: PipelineVersionId) -> PipelineSpec:
     """A version's definition, read back."""
-    return PipelineSpec(jobs=tuple(decode_spec(row[0]) for row in await tx.fetch(SPECS, of=version)))
+    jobs = tuple(decode_spec(row[0]) for row in await tx.fetch(SPECS, of=version))
+    return PipelineSpec(jobs=jobs, concurrency=await concurrency_of(tx, version))
+
+
+async def concurrency_of(tx: Transaction, version: PipelineVersionId) -> Concurrency | None:
+    """The concurrency group of a version's builds."""
+    row = await tx.fetch_one(CONCURRENCY, key=version)
+    return _decode_concurrency(row[0]) if row and row[0] else None
 
 
 async def job_spec(tx: Transaction, spec: int) -> JobSpec:

@@ -36,6 +36,7 @@ UNFINISHED = text("phase < 4")
 REMOVED = text("removed_at IS NOT NULL")
 WAITING = text("state = 0")
 STREAMED = text("stream > ''")
+IN_GROUP = text("concurrency IS NOT NULL")
 
 
 def _id() -> Column[int]:
@@ -218,6 +219,7 @@ pipeline_versions = Table(
     Column("hash", LargeBinary, nullable=False),
     _integer("jobs"),
     _text("text"),
+    _text("concurrency"),
     _moment("created_at"),
     UniqueConstraint("pipeline", "hash"),
     sqlite_autoincrement=True,
@@ -243,6 +245,7 @@ job_specs = Table(
     _integer("priority", 0),
     _integer("dependants", 0),
     _integer("allow_failure", 0),
+    _integer("gates", 0),
     _text("needs"),
     _text("spec", None),
     UniqueConstraint("version", "position"),
@@ -424,6 +427,15 @@ evaluation_changes = Table(
     Index("ix_evaluation_changes_change", "change"),
 )
 
+locks = Table(
+    "locks",
+    metadata,
+    _id(),
+    Column("key", BYTEWISE, nullable=False, unique=True),
+    _moment("created_at"),
+    sqlite_autoincrement=True,
+)
+
 builds = Table(
     "builds",
     metadata,
@@ -435,6 +447,8 @@ builds = Table(
     _to("evaluation", "evaluations", gone="RESTRICT"),
     _to("revision", "revisions", optional=True, gone="RESTRICT"),
     _to("submitter", "users", optional=True, gone="SET NULL"),
+    _to("concurrency", "locks", optional=True, gone="SET NULL"),
+    Column("superseded_by", Integer, nullable=True),
     Column("first_job", Integer, nullable=True),
     _integer("number"),
     _text("name"),
@@ -461,6 +475,7 @@ builds = Table(
     _moment("removed_at", optional=True),
     Index("ix_builds_project_id", "project", "id"),
     Index("ix_builds_pipeline_name_id", "pipeline", "name", "id"),
+    Index("ix_builds_concurrency", "concurrency", sqlite_where=IN_GROUP, postgresql_where=IN_GROUP),
     Index("ix_builds_evaluation", "evaluation"),
     Index("ix_builds_rebuild_of", "rebuild_of"),
     Index("ix_builds_revision", "revision"),
@@ -541,6 +556,7 @@ jobs = Table(
     _integer("priority", 0),
     _integer("dependants", 0),
     _integer("allow_failure", 0),
+    _integer("gates", 0),
     _integer("attempts", 0),
     _integer("lost", 0),
     _integer("restarts", 0),
@@ -579,6 +595,28 @@ job_needs = Table(
     Index("ix_job_needs_need", "need"),
 )
 
+blockers = Table(
+    "blockers",
+    metadata,
+    _id(),
+    _to("project", "projects"),
+    _to("build", "builds"),
+    _to("job", "jobs", optional=True),
+    _text("kind", None),
+    _text("name"),
+    _to("lock", "locks", optional=True),
+    _integer("most", 0),
+    _moment("since"),
+    _moment("until", optional=True),
+    _text("details"),
+    Index("ix_blockers_project_id", "project", "id"),
+    Index("ix_blockers_build", "build"),
+    Index("ix_blockers_job", "job"),
+    Index("ix_blockers_line", "lock", "build", "job"),
+    Index("ix_blockers_until", "until"),
+    sqlite_autoincrement=True,
+)
+
 # --- work ---------------------------------------------------------------------------------------
 
 workers = Table(
@@ -606,6 +644,24 @@ workers = Table(
     _moment("seen_at"),
     _moment("removed_at", optional=True),
     Index("ix_workers_session", "session"),
+    sqlite_autoincrement=True,
+)
+
+lock_holders = Table(
+    "lock_holders",
+    metadata,
+    _id(),
+    _to("lock", "locks", optional=True),
+    _to("worker", "workers", optional=True),
+    _text("name"),
+    _to("build", "builds"),
+    _to("job", "jobs", optional=True),
+    _integer("most"),
+    _moment("since"),
+    Index("ix_lock_holders_lock_most", "lock", "most"),
+    Index("ix_lock_holders_worker_name", "worker", "name"),
+    Index("ix_lock_holders_build", "build"),
+    Index("ix_lock_holders_job", "job"),
     sqlite_autoincrement=True,
 )
 

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from buildyard.client import messages
 from buildyard.domain.builds import Attempt, Job, Log, State, Step
-from buildyard.domain.ids import Moment, iso
+from buildyard.domain.errors import Invalid
+from buildyard.domain.ids import SECOND, Moment, iso
 from buildyard.domain.sources import shown_url
 from buildyard.domain.specs import FolderSource
+from buildyard.engine.approvals import Answered
 from buildyard.engine.builds import AttemptView, JobView
+from buildyard.engine.engine import system_clock
+from buildyard.engine.queue import Queue
 from buildyard.engine.uploads import Upload
+from buildyard.engine.waiting import BlockerView
 from buildyard.engine.watching import BuildTree
 from buildyard.engine.workflows import HandedIn
 
@@ -21,6 +28,11 @@ if TYPE_CHECKING:
     from buildyard.store.builds import BuildView, Revision
     from buildyard.store.identity import Token, User
     from buildyard.store.kept import Artifact
+    from buildyard.store.queue import Item
+
+LONGEST_DELAY_S = 10 * 365 * 24 * 3600
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def handed_in(submission: messages.Submission) -> HandedIn:
@@ -36,11 +48,29 @@ def handed_in(submission: messages.Submission) -> HandedIn:
         else None,
         message=submission.message,
         note=submission.note,
+        start_at=_start(submission),
     )
 
 
-def build(view: BuildView) -> messages.Build:
-    """A build."""
+def _start(submission: messages.Submission) -> Moment | None:
+    """When the build is to begin."""
+    if submission.delay_s is not None:
+        if submission.start_at is not None or not 0 <= submission.delay_s <= LONGEST_DELAY_S:
+            raise Invalid(f"either start_at, or a delay_s from 0 to {LONGEST_DELAY_S}")
+        return Moment(system_clock() + submission.delay_s * SECOND)
+    if submission.start_at is None:
+        return None
+    try:
+        parsed = datetime.fromisoformat(submission.start_at)
+    except ValueError:
+        parsed = None
+    if parsed is None or parsed.tzinfo is None:
+        raise Invalid(f"start_at must be a time like 2026-12-31T23:00:00Z, not {submission.start_at[:100]!r}")
+    return Moment(int((parsed - _EPOCH) / timedelta(microseconds=1)))
+
+
+def build(view: BuildView, blockers: Sequence[BlockerView] = ()) -> messages.Build:
+    """A build, with what it waits for as a whole."""
     return messages.Build(
         id=view.build.id,
         uid=view.build.uid,
@@ -57,6 +87,7 @@ def build(view: BuildView) -> messages.Build:
         keep=view.build.keep,
         revision=_revision(view.revision),
         note=view.build.note,
+        blockers=[blocker(one) for one in blockers],
         created_at=iso(view.build.created_at),
         started_at=_time(view.build.started_at),
         finished_at=_time(view.build.finished_at),
@@ -70,8 +101,64 @@ def uploaded(found: Upload) -> messages.Folder:
 
 def tree(found: BuildTree) -> messages.Tree:
     """A build with all below it."""
-    whole = messages.Tree(build=build(found.build), jobs=[_job(view) for view in found.jobs], seen="")
+    of_build = {one.blocker.id: one for view in found.jobs for one in view.blockers if one.blocker.job is None}
+    whole = messages.Tree(
+        build=build(found.build, list(of_build.values())), jobs=[_job(view) for view in found.jobs], seen=""
+    )
     return msgspec.structs.replace(whole, seen=hashlib.sha256(msgspec.msgpack.encode(whole)).hexdigest()[:32])
+
+
+def blocker(view: BlockerView) -> messages.Blocker:
+    """What work waits for."""
+    return messages.Blocker(
+        kind=view.blocker.kind,
+        name=view.blocker.name,
+        since=iso(view.blocker.since),
+        until=_time(view.blocker.until),
+        ahead=view.ahead,
+        detail=view.words,
+    )
+
+
+def answered(found: Answered) -> messages.Answered:
+    """What an answer was about."""
+    return messages.Answered(build=build(found.build), jobs=list(found.jobs))
+
+
+def queue(found: Queue) -> messages.Queue:
+    """What runs, is queued, and waits."""
+    return messages.Queue(
+        running=[_item("running", one, found) for one in found.running],
+        queued=[_item("queued", one.item, found, one.position) for one in found.queued],
+        queued_total=found.queued_total,
+        waiting=[
+            messages.QueueItem(
+                state="waiting",
+                build=one.build,
+                project=found.slugs[one.project],
+                pipeline=one.pipeline,
+                job=one.job,
+                job_uid=one.uid,
+                since=iso(one.since),
+                blocker=blocker(one.view),
+            )
+            for one in found.waiting
+        ],
+    )
+
+
+def _item(state: str, item: Item, found: Queue, position: int | None = None) -> messages.QueueItem:
+    return messages.QueueItem(
+        state=state,
+        build=item.build,
+        project=found.slugs[item.project],
+        pipeline=item.pipeline,
+        job=item.name,
+        job_uid=item.uid,
+        since=iso(item.since),
+        worker=item.worker,
+        position=position,
+    )
 
 
 def artifact(found: Artifact, job: Job) -> messages.Artifact:
@@ -123,6 +210,7 @@ def _job(view: JobView) -> messages.Job:
         cause=view.job.state.cause,
         detail=view.job.state.detail or view.waits_for,
         needs=list(view.needs),
+        blockers=[blocker(one) for one in view.blockers],
         started_at=_time(view.job.started_at),
         finished_at=_time(view.job.finished_at),
         attempts=[_attempt(found) for found in view.attempts],

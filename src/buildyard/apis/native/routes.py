@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from buildyard.apis.http import USER_BYTES, stream_of, user_bytes
-from buildyard.apis.native import access, mapping, notifications, retention, workers
+from buildyard.apis.native import access, mapping, notifications, queue, retention, workers
 from buildyard.apis.native.auth import actor_of
 from buildyard.apis.native.errors import on_engine_error, on_http_error
 from buildyard.apis.native.schemas import MOST_BODY, M, decoded, number, whole
@@ -160,6 +160,7 @@ def native_app(engine: Engine, gate: PasswordGate, *, body_bytes: int = MOST_BOD
             *workers.worker_routes(engine, gate, limit),
             *retention.retention_routes(engine, gate, limit),
             *notifications.notification_routes(engine, gate, limit),
+            *queue.queue_routes(engine, gate, limit),
         ],
         exception_handlers={EngineError: on_engine_error, HTTPException: on_http_error},
     )

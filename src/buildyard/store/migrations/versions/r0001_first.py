@@ -78,6 +78,15 @@ def upgrade() -> None:
     op.create_index("ix_events_at", "events", ["at"])
     op.create_index("ix_events_build_seq", "events", ["build", "seq"])
     op.create_table(
+        "locks",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("key", TEXT, nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_locks")),
+        sa.UniqueConstraint("key", name=op.f("uq_locks_key")),
+        sqlite_autoincrement=True,
+    )
+    op.create_table(
         "renames",
         sa.Column("kind", TEXT, nullable=False),
         sa.Column("parent", sa.Integer(), nullable=False),
@@ -464,6 +473,7 @@ def upgrade() -> None:
         sa.Column("hash", sa.LargeBinary(), nullable=False),
         sa.Column("jobs", sa.Integer(), nullable=False),
         sa.Column("text", TEXT, server_default="", nullable=False),
+        sa.Column("concurrency", TEXT, server_default="", nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(
             ["pipeline"], ["pipelines.id"], name=op.f("fk_pipeline_versions_pipeline"), ondelete="CASCADE"
@@ -492,6 +502,8 @@ def upgrade() -> None:
         sa.Column("evaluation", sa.Integer(), nullable=False),
         sa.Column("revision", sa.Integer(), nullable=True),
         sa.Column("submitter", sa.Integer(), nullable=True),
+        sa.Column("concurrency", sa.Integer(), nullable=True),
+        sa.Column("superseded_by", sa.Integer(), nullable=True),
         sa.Column("first_job", sa.Integer(), nullable=True),
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("name", TEXT, server_default="", nullable=False),
@@ -519,6 +531,7 @@ def upgrade() -> None:
         sa.Column("logs_removed_at", sa.BigInteger(), nullable=True),
         sa.Column("artifacts_removed_at", sa.BigInteger(), nullable=True),
         sa.Column("removed_at", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(["concurrency"], ["locks.id"], name=op.f("fk_builds_concurrency"), ondelete="SET NULL"),
         sa.ForeignKeyConstraint(
             ["evaluation"], ["evaluations.id"], name=op.f("fk_builds_evaluation"), ondelete="RESTRICT"
         ),
@@ -533,6 +546,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_builds")),
         sa.UniqueConstraint("uid", name=op.f("uq_builds_uid")),
         sqlite_autoincrement=True,
+    )
+    op.create_index(
+        "ix_builds_concurrency",
+        "builds",
+        ["concurrency"],
+        sqlite_where=sa.text("concurrency IS NOT NULL"),
+        postgresql_where=sa.text("concurrency IS NOT NULL"),
     )
     op.create_index("ix_builds_evaluation", "builds", ["evaluation"])
     op.create_index("ix_builds_pipeline_name_id", "builds", ["pipeline", "name", "id"])
@@ -599,6 +619,7 @@ def upgrade() -> None:
         sa.Column("priority", sa.Integer(), server_default="0", nullable=False),
         sa.Column("dependants", sa.Integer(), server_default="0", nullable=False),
         sa.Column("allow_failure", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("gates", sa.Integer(), server_default="0", nullable=False),
         sa.Column("needs", TEXT, server_default="", nullable=False),
         sa.Column("spec", TEXT, nullable=False),
         sa.ForeignKeyConstraint(
@@ -659,6 +680,7 @@ def upgrade() -> None:
         sa.Column("priority", sa.Integer(), server_default="0", nullable=False),
         sa.Column("dependants", sa.Integer(), server_default="0", nullable=False),
         sa.Column("allow_failure", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("gates", sa.Integer(), server_default="0", nullable=False),
         sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
         sa.Column("lost", sa.Integer(), server_default="0", nullable=False),
         sa.Column("restarts", sa.Integer(), server_default="0", nullable=False),
@@ -972,6 +994,52 @@ def upgrade() -> None:
         sa.Column("noted_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("log", name=op.f("pk_log_removals")),
     )
+    op.create_table(
+        "blockers",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("project", sa.Integer(), nullable=False),
+        sa.Column("build", sa.Integer(), nullable=False),
+        sa.Column("job", sa.Integer(), nullable=True),
+        sa.Column("kind", TEXT, nullable=False),
+        sa.Column("name", TEXT, server_default="", nullable=False),
+        sa.Column("lock", sa.Integer(), nullable=True),
+        sa.Column("most", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("since", sa.BigInteger(), nullable=False),
+        sa.Column("until", sa.BigInteger(), nullable=True),
+        sa.Column("details", TEXT, server_default="", nullable=False),
+        sa.ForeignKeyConstraint(["build"], ["builds.id"], name=op.f("fk_blockers_build"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["job"], ["jobs.id"], name=op.f("fk_blockers_job"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["lock"], ["locks.id"], name=op.f("fk_blockers_lock"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["project"], ["projects.id"], name=op.f("fk_blockers_project"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_blockers")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_blockers_build", "blockers", ["build"])
+    op.create_index("ix_blockers_job", "blockers", ["job"])
+    op.create_index("ix_blockers_line", "blockers", ["lock", "build", "job"])
+    op.create_index("ix_blockers_project_id", "blockers", ["project", "id"])
+    op.create_index("ix_blockers_until", "blockers", ["until"])
+    op.create_table(
+        "lock_holders",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("lock", sa.Integer(), nullable=True),
+        sa.Column("worker", sa.Integer(), nullable=True),
+        sa.Column("name", TEXT, server_default="", nullable=False),
+        sa.Column("build", sa.Integer(), nullable=False),
+        sa.Column("job", sa.Integer(), nullable=True),
+        sa.Column("most", sa.Integer(), nullable=False),
+        sa.Column("since", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["build"], ["builds.id"], name=op.f("fk_lock_holders_build"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["job"], ["jobs.id"], name=op.f("fk_lock_holders_job"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["lock"], ["locks.id"], name=op.f("fk_lock_holders_lock"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["worker"], ["workers.id"], name=op.f("fk_lock_holders_worker"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_lock_holders")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_lock_holders_build", "lock_holders", ["build"])
+    op.create_index("ix_lock_holders_job", "lock_holders", ["job"])
+    op.create_index("ix_lock_holders_lock_most", "lock_holders", ["lock", "most"])
+    op.create_index("ix_lock_holders_worker_name", "lock_holders", ["worker", "name"])
     op.create_index(
         "ix_jobs_queue",
         "jobs",
