@@ -10,6 +10,8 @@ from buildyard.cli.exits import MEANING
 COMMANDS: tuple[tuple[str, ...], ...] = (
     ("serve",),
     ("worker",),
+    ("top",),
+    ("audit",),
     ("worker", "list"),
     ("worker", "pause"),
     ("worker", "resume"),

@@ -125,6 +125,8 @@ def test_every_command_speaks_json(buildyard: Installation, build: str, write: W
         "user create": ["user", "create", "jane", *user],
         "user list": ["user", "list"],
         "user password": ["user", "password", "jane", *user],
+        "top": ["top"],
+        "audit": ["audit", "--limit", "3"],
         "worker list": ["worker", "list"],
         "worker pause": ["worker", "pause", socket.gethostname()],
         "worker drain": ["worker", "drain", socket.gethostname()],

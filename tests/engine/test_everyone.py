@@ -37,6 +37,7 @@ from buildyard.engine import (
     leasing,
     log_reading,
     notifications,
+    overview,
     pipelines,
     progress,
     projects,
@@ -343,6 +344,7 @@ LETS_IN: dict[Callable[..., Any], tuple[set[str], Call]] = {
         {"owner", "token to read"},  # the same user
         lambda tx, who, at: uploads.use_upload(tx, who, at.upload),
     ),
+    overview.read_overview: ({*SIGNED_IN, "token to read"}, lambda tx, who, _at: overview.read_overview(tx, who)),
     workers.list_workers: ({*SIGNED_IN, "token to read"}, lambda tx, who, _at: workers.list_workers(tx, who)),
     workers.pause_worker: (SERVER, lambda tx, who, at: workers.pause_worker(tx, who, at.hand.name, reason="")),
     workers.resume_worker: (SERVER, lambda tx, who, at: workers.resume_worker(tx, who, at.hand.name)),
@@ -363,6 +365,7 @@ SHOWS: dict[Callable[..., Any], tuple[set[str], Call]] = {
         READERS,
         lambda tx, who, _at: build_lists.list_visible_builds(tx, who, limit=9, offset=0),
     ),
+    audit.read_audit: (CONFIGURERS, lambda tx, who, _at: audit.read_audit(tx, who, limit=9)),
     build_lists.list_visible_audit: (
         CONFIGURERS,
         lambda tx, who, _at: build_lists.list_visible_audit(tx, who, action=None, limit=9, offset=0),

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
-from buildyard.cli import retention, spare_rich
+from buildyard.cli import overview, retention, spare_rich
 from buildyard.cli.exits import ExitCode, carry_out
 from buildyard.cli.notify import deliveries_app, notify_app
 from buildyard.cli.workers import worker_app
@@ -25,6 +25,8 @@ app.add_typer(user_app, name="user")
 app.add_typer(worker_app, name="worker")
 
 app.add_typer(retention.app, name="retention")
+app.command("top")(overview.top)
+app.command("audit")(overview.audit)
 app.command("keep")(retention.keep)
 app.command("gc")(retention.collect)
 app.add_typer(notify_app, name="notify")

@@ -4,7 +4,7 @@ Times are RFC 3339 texts. `phase` and `result` are the words of `domain.states`;
 phase is `finished`.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -369,6 +369,69 @@ class Collected(Message, frozen=True, kw_only=True):
     counts: dict[str, int]
     sizes: dict[str, int]
     cursor: str = ""
+
+
+class Act(Message, frozen=True, kw_only=True):
+    """An entry of the audit log: who did what to what, and why."""
+
+    id: int
+    uid: str
+    at: str
+    actor: str
+    action: str
+    resource: str
+    project: str = ""
+    reason: str = ""
+    ip: str = ""
+    agent: str = ""
+    details: dict[str, Any] = {}
+
+
+class Acts(Message, frozen=True, kw_only=True):
+    """A page of the audit log, newest first. `before` asks for the next one, if there may be one."""
+
+    acts: list[Act]
+    before: int | None = None
+
+
+class RunningJob(Message, frozen=True, kw_only=True):
+    """A job that a worker holds, since when, and the step that runs."""
+
+    build: int
+    project: str
+    pipeline: str
+    number: int
+    jobs_left: int
+    jobs_total: int
+    job: str
+    attempt: int
+    worker: str
+    since: str
+    step: str = ""
+
+
+class QueuedJobs(Message, frozen=True, kw_only=True):
+    """So many jobs of a pipeline that wait for a worker, and what for in words."""
+
+    project: str
+    pipeline: str
+    count: int
+    labels: list[str] = []
+    executor: str = ""
+    system: str = ""
+    waits_for: str = ""
+
+
+class Overview(Message, frozen=True, kw_only=True):
+    """What is going on: what the one who asks may see. Lists are cut at a few hundred; the numbers are of all."""
+
+    now: str
+    version: str
+    running_total: int
+    queued_total: int
+    running: list[RunningJob]
+    queued: list[QueuedJobs]
+    workers: list[Worker]
 
 
 class Fault(Message, frozen=True, kw_only=True):

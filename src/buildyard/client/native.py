@@ -9,6 +9,7 @@ import msgspec
 
 from buildyard.client.http import HttpClient, Stream
 from buildyard.client.messages import (
+    Acts,
     Answered,
     Artifacts,
     Build,
@@ -28,6 +29,7 @@ from buildyard.client.messages import (
     NewUser,
     Notification,
     Notifications,
+    Overview,
     Queue,
     Reason,
     Removal,
@@ -202,6 +204,17 @@ class NativeClient:
     async def revoke_token(self, token: int) -> None:
         """End a token."""
         await self._call("DELETE", f"/tokens/{token}", None)
+
+    async def acts(
+        self, *, project: str = "", action: str = "", user: str = "", before: int | None = None, limit: int = 50
+    ) -> Acts:
+        """A page of the audit log, newest first."""
+        wanted = {"project": project, "action": action, "user": user, "limit": limit, "before": before or ""}
+        return await self._get(f"/audit?{urlencode(wanted)}", Acts)
+
+    async def overview(self) -> Overview:
+        """What is going on now."""
+        return await self._get("/overview", Overview)
 
     async def workers(self) -> list[Worker]:
         """All workers."""

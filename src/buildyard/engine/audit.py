@@ -1,8 +1,14 @@
 """What people and tokens did."""
 
-from buildyard.domain.access import Actor, Permission, require, require_global
-from buildyard.store import audit, projects
-from buildyard.store.audit import Entry
+import heapq
+from dataclasses import replace
+from itertools import islice
+
+from buildyard.domain.access import Actor, Permission, may, may_on_server, require, require_global
+from buildyard.domain.errors import Fault, Invalid, NotFound
+from buildyard.engine.projects import is_listed
+from buildyard.store import audit, identity, projects
+from buildyard.store.audit import Entry, Filter
 from buildyard.store.transactions import Transaction
 
 ACTIONS = (
@@ -42,3 +48,42 @@ async def list_audit(
     project = await projects.get_by_uid(tx, project_uid)
     require(actor, Permission.READ_AUDIT, project.owner, "project")
     return await audit.search(tx, project=project.id, action=action, limit=limit, offset=offset)
+
+
+async def read_audit(
+    tx: Transaction,
+    actor: Actor,
+    *,
+    project: str = "",
+    action: str = "",
+    user: str = "",
+    before: int = audit.NEWEST,
+    limit: int,
+) -> list[Entry]:
+    """Entries with ids below `before`, newest first: all of the server, or of the projects that the actor administers.
+
+    `project` (a slug), `action` and `user` (a name) narrow that.
+    """
+    if action and action not in ACTIONS:
+        message = f"there is no action {action!r}; there are {', '.join(ACTIONS)}"
+        raise Invalid(message, (Fault("action", message, "unknown_action"),))
+    who = await identity.find_user(tx, user) if user else None
+    whole = may_on_server(actor, Permission.READ_AUDIT)
+    if user and who is None:
+        if whole:
+            raise NotFound(f"user {user} not found")
+        return []
+    wanted = Filter(action=action or None, user=who.id if who else None)
+    if project:
+        found = await projects.find_by_slug(tx, project)
+        if found is None or not may(actor, Permission.READ_AUDIT, found.owner):
+            raise NotFound(f"project {project} not found")
+        return await audit.page(tx, replace(wanted, project=found.id), before=before, limit=limit)
+    if whole:
+        return await audit.page(tx, wanted, before=before, limit=limit)
+    pages = [
+        await audit.page(tx, replace(wanted, project=one.id), before=before, limit=limit)
+        for one in await projects.search(tx, None)
+        if may(actor, Permission.READ_AUDIT, one.owner) and is_listed(actor, one.owner)
+    ]
+    return list(islice(heapq.merge(*pages, key=lambda entry: -entry.id), limit))

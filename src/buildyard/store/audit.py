@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from buildyard.domain.access import Actor
-from buildyard.domain.ids import Moment, ProjectId, Uid
+from buildyard.domain.ids import Moment, ProjectId, Uid, UserId
 from buildyard.store import counters
 from buildyard.store.statements import Row, Statement, given, insertion
 from buildyard.store.tables import audit, projects
@@ -20,6 +20,7 @@ ADD = insertion(audit)
 class Entry:
     """One act: by whom, on what, why; `details` are facts of the act."""
 
+    id: int
     uid: Uid
     at: Moment
     actor: str
@@ -27,8 +28,10 @@ class Entry:
     resource: str
     resource_id: str
     project: Uid | None
+    project_slug: str
     reason: str
     ip: str
+    agent: str
     details: dict[str, object]
 
 
@@ -76,7 +79,12 @@ _COLUMNS = (
     audit.c.reason,
     audit.c.ip,
     audit.c.details,
+    audit.c.id,
+    audit.c.agent,
+    projects.c.slug,
 )
+NEWEST = 2**31 - 1
+"""Above every id."""
 
 
 def _search(*, by_project: bool, by_action: bool) -> Statement:
@@ -95,9 +103,38 @@ SEARCH = {
 }
 
 
+def _page(*, by_project: bool, by_action: bool, by_user: bool) -> Statement:
+    query = select(*_COLUMNS).select_from(audit.outerjoin(projects, projects.c.id == audit.c.project))
+    if by_project:
+        query = query.where(audit.c.project == given("of_project"))
+    if by_action:
+        query = query.where(audit.c.action == given("of_action"))
+    if by_user:
+        query = query.where(audit.c.user == given("by_user"))
+    return Statement(query.where(audit.c.id < given("before")).order_by(audit.c.id.desc()).limit(given("most")))
+
+
+PAGE = {
+    (by_project, by_action, by_user): _page(by_project=by_project, by_action=by_action, by_user=by_user)
+    for by_project in (False, True)
+    for by_action in (False, True)
+    for by_user in (False, True)
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which entries: of a project, an action, a user; each None for any."""
+
+    project: ProjectId | None = None
+    action: str | None = None
+    user: UserId | None = None
+
+
 def _entry(row: Row) -> Entry:
-    uid, at, actor, action, resource, resource_id, project, reason, ip, details = row
+    uid, at, actor, action, resource, resource_id, project, reason, ip, details, key, agent, slug = row
     return Entry(
+        id=key,
         uid=uid,
         at=at,
         actor=actor,
@@ -105,8 +142,10 @@ def _entry(row: Row) -> Entry:
         resource=resource,
         resource_id=resource_id,
         project=project,
+        project_slug=slug or "",
         reason=reason,
         ip=ip,
+        agent=agent,
         details=json.loads(details or "{}"),
     )
 
@@ -123,3 +162,16 @@ async def search(
     rows = await tx.fetch(SEARCH[project is not None, action is not None], **values)
     total = await counters.value(tx, "audit", project or 0, action or "total")
     return [_entry(row) for row in rows], total
+
+
+async def page(tx: Transaction, wanted: Filter, *, before: int = NEWEST, limit: int) -> list[Entry]:
+    """Entries with ids below `before`, newest first."""
+    values: dict[str, int | str] = {"before": before, "most": limit}
+    if wanted.project is not None:
+        values["of_project"] = wanted.project
+    if wanted.action is not None:
+        values["of_action"] = wanted.action
+    if wanted.user is not None:
+        values["by_user"] = wanted.user
+    statement = PAGE[wanted.project is not None, wanted.action is not None, wanted.user is not None]
+    return [_entry(row) for row in await tx.fetch(statement, **values)]
