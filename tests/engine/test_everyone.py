@@ -24,6 +24,8 @@ from buildyard.domain.retention import Bounds, What
 from buildyard.domain.specs import Approval, CacheSpec, GitSource, PipelineSpec
 from buildyard.domain.states import Result
 from buildyard.domain.transitions import finished
+from buildyard.domain.triggers import Manual
+from buildyard.domain.yard import Yard
 from buildyard.engine import (
     approvals,
     audit,
@@ -50,12 +52,16 @@ from buildyard.engine import (
     runner_results,
     runners,
     sign_in,
+    triggers,
     uploads,
     watching,
     workers,
     workflows,
+    yard,
+    yard_book,
 )
 from buildyard.engine.builds import Submission
+from buildyard.engine.triggers import Wish
 from buildyard.protocol import (
     VERSION,
     Claim,
@@ -69,6 +75,8 @@ from buildyard.protocol import (
     Started,
 )
 from buildyard.store import identity as people
+from buildyard.store import pipelines as stored_pipelines
+from buildyard.store import triggers as stored_triggers
 from buildyard.store.transactions import Transaction
 from world import QUEUE_LIMIT, WORKER, Hand, World, job
 
@@ -155,6 +163,7 @@ async def place(sqlite_world: World) -> Place:
     await hand.report(hand.started(grant))
     waiting = await world.submit(pipeline=pipeline)
     ((artifact, _),) = await engine.read(builds.list_artifacts, world.owner, (await _first(world)).build.uid)
+    await engine.run(_add_trigger, SYSTEM, world, pipeline.uid)
     await engine.run(images.create_image, world.owner, slug="inner", url="example.org/inner:1", public=False)
     held_up = await world.submit(job("a", approval=Approval(roles=("viewer",))))
     return Place(
@@ -175,6 +184,12 @@ async def place(sqlite_world: World) -> Place:
 
 
 _deliveries = partial(notifications.list_deliveries, state=None, below=2**31 - 1, limit=9)
+
+
+async def _add_trigger(tx: Transaction, _actor: Actor, world: World, pipeline: str) -> None:
+    made = await stored_triggers.add(tx, project=world.project.id, name="by hand", spec=Manual(), defined_by="test")
+    found = await stored_pipelines.get_by_uid(tx, pipeline)
+    await stored_triggers.set_pipelines(tx, made.id, [found.id])
 
 
 async def _first(world: World) -> Any:
@@ -340,6 +355,12 @@ LETS_IN: dict[Callable[..., Any], tuple[set[str], Call]] = {
         REPORTERS,
         lambda tx, who, at: runners.renew_hold(tx, who, at.grant.job_uid, at.grant.token, lease=30.0),
     ),
+    triggers.get_trigger: (READERS, lambda tx, who, _at: triggers.get_trigger(tx, who, "by hand")),
+    triggers.fire_trigger: (
+        RUNNERS,
+        lambda tx, who, _at: triggers.fire_trigger(tx, who, "by hand", Wish(), queue_limit=QUEUE_LIMIT),
+    ),
+    yard.apply_yard: (SERVER, lambda tx, who, _at: yard.apply_yard(tx, who, Yard())),
     uploads.use_upload: (
         {"owner", "token to read"},  # the same user
         lambda tx, who, at: uploads.use_upload(tx, who, at.upload),
@@ -377,6 +398,7 @@ SHOWS: dict[Callable[..., Any], tuple[set[str], Call]] = {
     projects.list_projects: (READERS, lambda tx, who, _at: projects.list_projects(tx, who)),
     projects.find_project: (READERS, lambda tx, who, _at: projects.find_project(tx, who, "hello")),
     queue.show_queue: (READERS, lambda tx, who, _at: queue.show_queue(tx, who)),
+    triggers.list_triggers: (READERS, lambda tx, who, _at: triggers.list_triggers(tx, who)),
     runners.has_step: (REPORTERS, lambda tx, who, _at: runners.has_step(tx, who, OFFER)),
     runners.lease_next_step: (
         REPORTERS,
@@ -417,6 +439,8 @@ CARRY_OUT = {
     workers.remove_worker: lambda who, at: workers.remove_worker(
         at.world.engine, who, at.hand.name, force=True, reason=""
     ),
+    yard_book.take_yard: lambda who, at: yard_book.take_yard(at.world.engine, who, yard_book.YardBook()),
+    yard_book.look_at_yard: lambda who, at: yard_book.look_at_yard(at.world.engine, who, yard_book.YardBook()),
     sign_in.make_user: lambda who, at: sign_in.make_user(
         at.world.engine, sign_in.PasswordGate(), who, "new", "a password"
     ),

@@ -35,6 +35,7 @@ from buildyard.engine.loops import keep_time
 from buildyard.engine.polling import Eyes, keep_looking
 from buildyard.engine.sign_in import PasswordGate
 from buildyard.engine.usage import UsageBook
+from buildyard.engine.yard_book import YardBook
 from buildyard.ports import BlobStore, EventBus, LogStore
 from buildyard.settings import Settings
 from buildyard.store.sqlite import SqliteDatabase
@@ -240,14 +241,16 @@ def build_server_config(settings: Settings) -> BuildServerConfig:
     )
 
 
-def server_app(engine: Engine, settings: Settings) -> ASGIApp:
-    """The application of the whole server: every API at its own paths."""
+def server_app(engine: Engine, settings: Settings, book: YardBook | None = None) -> ASGIApp:
+    """The application of the whole server: every API at its own paths. `book` is that of its yard file."""
     registry = CollectorRegistry()
     gate = PasswordGate()
     health = health_app(engine, registry)
     mounts = [
         Mount("/worker/v1", "worker", worker_app(engine, gate)),
-        Mount("/-/api/v1", "native", native_app(engine, gate, body_bytes=settings.limits.body_bytes)),
+        Mount(
+            "/-/api/v1", "native", native_app(engine, gate, book or YardBook(), body_bytes=settings.limits.body_bytes)
+        ),
     ]
     build_server = build_server_app(engine, build_server_config(settings))
     mounts += [Mount(path, "build_server", build_server) for path in ("/api", *BUILD_SERVER_PATHS)]

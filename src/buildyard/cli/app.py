@@ -8,7 +8,9 @@ import typer
 from buildyard.cli import overview, retention, spare_rich
 from buildyard.cli.exits import ExitCode, carry_out
 from buildyard.cli.notify import deliveries_app, notify_app
+from buildyard.cli.triggers import add_trigger_commands
 from buildyard.cli.workers import worker_app
+from buildyard.cli.yard import yard_app
 
 app = typer.Typer(
     name="buildyard",
@@ -23,6 +25,7 @@ user_app = typer.Typer(help="Who may sign in.", no_args_is_help=True)
 app.add_typer(token_app, name="token")
 app.add_typer(user_app, name="user")
 app.add_typer(worker_app, name="worker")
+app.add_typer(yard_app, name="yard")
 
 app.add_typer(retention.app, name="retention")
 app.command("top")(overview.top)
@@ -326,3 +329,6 @@ def set_password(
             lambda: access.set_password(username, password_stdin=password_stdin, as_json=as_json), as_json=as_json
         )
     )
+
+
+add_trigger_commands(app)

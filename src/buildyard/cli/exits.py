@@ -24,7 +24,7 @@ class ExitCode(IntEnum):
 
 MEANING = {
     ExitCode.OK: "done; with `run`, `show` and `logs --follow`: the build succeeded",
-    ExitCode.BUILD_FAILED: "the build ended otherwise",
+    ExitCode.BUILD_FAILED: "the build ended otherwise; with `yard diff`: there is something to change",
     ExitCode.USAGE: "wrong arguments or settings",
     ExitCode.UNREACHABLE: "the server cannot be reached or did not answer",
     ExitCode.NOT_ALLOWED: "not signed in, or not allowed",

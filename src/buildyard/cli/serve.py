@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 from buildyard.bootstrap.logging import set_up_logging
 from buildyard.bootstrap.server import first_steps, open_engine, server_app
 from buildyard.bootstrap.worker import Choice, choose_executor
+from buildyard.bootstrap.yard import yard_in_force
 from buildyard.cli.data_folder import held_data_folder, listen_tcp, listen_unix
 from buildyard.cli.embedded import EmbeddedWorker, prepare_launch
 from buildyard.cli.exits import ExitCode, code_of
@@ -44,6 +45,7 @@ def serve_command(run: Path | None, matrix: tuple[str, ...]) -> int:
         return ExitCode.USAGE
     except EngineError as exc:
         sys.stderr.write(f"buildyard serve: {exc}\n")
+        sys.stderr.writelines(f"  {fault.path}: {fault.message}\n" for fault in getattr(exc, "faults", ()))
         return code_of(exc)
 
 
@@ -55,13 +57,17 @@ def say(text: str) -> None:
 
 async def _serve(settings: Settings, run: Path | None, matrix: tuple[str, ...]) -> int:
     stop, hurry = asyncio.Event(), asyncio.Event()
-    with _signals(stop, hurry), contextlib.ExitStack() as sockets:
+    reread = asyncio.Event()
+    with _signals(stop, hurry, reread), contextlib.ExitStack() as sockets:
         tcp = sockets.enter_context(listen_tcp(settings.server.host, settings.server.port))
         unix = sockets.enter_context(listen_unix(settings.socket))
         settings = replace(settings, server=replace(settings.server, port=tcp.getsockname()[1]))
         async with open_engine(settings) as engine:
             steps = await first_steps(engine, settings)
-            async with _listening(server_app(engine, settings), [tcp, unix]):
+            async with (
+                yard_in_force(engine, settings, reread) as book,
+                _listening(server_app(engine, settings, book), [tcp, unix]),
+            ):
                 choice = await choose_executor(settings, settings.data / "run" / "probe")
                 async with _worker(settings, choice, steps.worker_token, hurry):
                     _welcome(settings, choice, steps.admin_password)
@@ -72,8 +78,11 @@ async def _serve(settings: Settings, run: Path | None, matrix: tuple[str, ...]) 
 
 
 @contextlib.contextmanager
-def _signals(stop: asyncio.Event, hurry: asyncio.Event) -> Iterator[None]:
-    """The first SIGTERM or SIGINT asks for an orderly stop, the second for one without waiting for jobs."""
+def _signals(stop: asyncio.Event, hurry: asyncio.Event, reread: asyncio.Event) -> Iterator[None]:
+    """The first SIGTERM or SIGINT asks for an orderly stop, the second for one without waiting for jobs.
+
+    SIGHUP asks to read the yard file again.
+    """
     loop = asyncio.get_running_loop()
 
     def on_signal() -> None:
@@ -81,10 +90,11 @@ def _signals(stop: asyncio.Event, hurry: asyncio.Event) -> Iterator[None]:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
+    loop.add_signal_handler(signal.SIGHUP, reread.set)
     try:
         yield
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.remove_signal_handler(number)
 
 

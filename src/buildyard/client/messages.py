@@ -434,6 +434,56 @@ class Overview(Message, frozen=True, kw_only=True):
     workers: list[Worker]
 
 
+class Trigger(Message, frozen=True, kw_only=True):
+    """Why builds of its pipelines start. `spec` is what its kind needs; `error` why it cannot do its work."""
+
+    name: str
+    kind: str
+    project: str
+    pipelines: list[str]
+    enabled: bool
+    spec: dict[str, Any]
+    defined_by: str
+    checked_at: str | None = None
+    next_at: str | None = None
+    error: str = ""
+    error_at: str | None = None
+
+
+class Triggers(Message, frozen=True, kw_only=True):
+    """Triggers by project."""
+
+    triggers: list[Trigger]
+
+
+class Wish(Message, frozen=True, kw_only=True):
+    """What a person gives a trigger that they fire."""
+
+    parameters: dict[str, str | int | bool] = {}
+    branch: str = ""
+    commit: str = ""
+    note: str = ""
+
+
+class YardChange(Message, frozen=True, kw_only=True):
+    """One thing that a yard file changes."""
+
+    act: str
+    kind: str
+    name: str
+    detail: str = ""
+
+
+class Yard(Message, frozen=True, kw_only=True):
+    """Where the yard file stands: what it changes, or what is wrong with it."""
+
+    file: str
+    taken_at: str | None = None
+    problem: str = ""
+    faults: "list[Fault]" = []
+    changes: list[YardChange] = []
+
+
 class Fault(Message, frozen=True, kw_only=True):
     """One thing wrong with a request."""
 

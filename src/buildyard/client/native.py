@@ -39,11 +39,15 @@ from buildyard.client.messages import (
     Token,
     Tokens,
     Tree,
+    Trigger,
+    Triggers,
     User,
     Users,
     Verdict,
+    Wish,
     Worker,
     Workers,
+    Yard,
 )
 from buildyard.domain.errors import (
     Conflict,
@@ -262,6 +266,22 @@ class NativeClient:
         return _decoded(
             200, await self._call("POST", f"/deliveries/{quote(reference, safe='')}/resend", None), Delivery
         )
+
+    async def triggers(self, project: str) -> list[Trigger]:
+        """The triggers of a project, or of all."""
+        return (await self._get(f"/triggers?{urlencode({'project': project})}", Triggers)).triggers
+
+    async def fire(self, trigger: str, wish: Wish) -> list[Build]:
+        """Start the builds of a trigger."""
+        return (await self._post(f"/triggers/{quote(trigger, safe='')}/fire", wish, Builds)).builds
+
+    async def yard(self) -> Yard:
+        """What taking the server's yard file into force would change."""
+        return await self._get("/yard", Yard)
+
+    async def reload_yard(self) -> Yard:
+        """Take the server's yard file into force."""
+        return await self._post("/yard/reload", Reason(), Yard)
 
     async def _get(self, path: str, answer: type[Answer], *, timeout: float = CALL_S) -> Answer:
         status, data = await self._http.call("GET", BASE + path, timeout=timeout)

@@ -16,6 +16,7 @@ from buildyard.engine.clockwork import keep_appointments
 from buildyard.engine.engine import Engine
 from buildyard.engine.fitting import end_unsupported
 from buildyard.engine.receiving import forget_deliveries
+from buildyard.engine.ticking import keep_triggers
 from buildyard.store import events, workers
 from buildyard.store.transactions import Transaction
 
@@ -31,6 +32,7 @@ async def keep_time(engine: Engine) -> None:
         group.create_task(keep_appointments(engine))
         group.create_task(_every(5.0, "workers", lambda: engine.run(mark_workers_gone, SYSTEM)))
         group.create_task(_every(5.0, "unsupported", lambda: end_unsupported(engine)))
+        group.create_task(keep_triggers(engine))
         group.create_task(_every(60.0, "caches", lambda: collecting.evict_caches(engine)))
         group.create_task(_every(60.0, "bytes", lambda: garbage.remove_bytes(engine)))
         group.create_task(_every(60.0, "orphans", lambda: collecting.remove_orphans(engine)))

@@ -82,49 +82,69 @@ def read_workflow(
     """
     reading = Reading()
     root = read_document(text, "the workflow")
-    values = mapping(reading, root, "", _WORKFLOW)
-    if isinstance(root, yaml.MappingNode) and "jobs" not in values and not reading.faults:
-        reading.fault(root, "jobs", "is missing: a workflow has at least one job")
-    jobs = _with_axes(reading, root, values.get("jobs", []), matrix or {})
+    values = mapping(reading, root, "", WORKFLOW)
+    found = definition(reading, root, "", values, matrix=matrix or {}, allow_local=allow_local)
+    if reading.faults or found is None:
+        raise Invalid("the workflow has faults", tuple(reading.faults))
+    return found
+
+
+def definition(
+    reading: Reading,
+    node: yaml.Node,
+    path: str,
+    values: dict[str, Any],
+    *,
+    matrix: Mapping[str, tuple[str, ...]],
+    allow_local: bool,
+) -> Workflow | None:
+    """What the values of a mapping with the keys WORKFLOW come to; None if there are faults, which are noted."""
+    before = len(reading.faults)
+    if isinstance(node, yaml.MappingNode) and _node_at(node, "jobs") is node:
+        reading.fault(node, below(path, "jobs"), "is missing: a workflow has at least one job")
+    jobs = _with_axes(reading, node, below(path, "jobs"), values.get("jobs", []), matrix)
     source: GitSource | None = values.get("source")
     if source:
-        _check_source(reading, root, source, allow_local=allow_local)
-    reading.faults += _graph(root, jobs)
-    if reading.faults:
-        raise Invalid("the workflow has faults", tuple(reading.faults))
-    environment = values.get("env", {})
+        _check_source(reading, node, path, source, allow_local=allow_local)
+    reading.faults += _graph(node, path, jobs)
+    if len(reading.faults) > before:
+        return None
+    outer = values.get("env", {})
     spec = PipelineSpec(
-        jobs=tuple(replace(job, environment={**environment, **job.environment}) for job in jobs),
+        jobs=tuple(replace(job, environment={**outer, **job.environment}) for job in jobs),
         concurrency=values.get("concurrency"),
     )
-    return Workflow(name=values.get("name", ""), spec=_expanded(spec), source=source)
+    expanded = _expanded(reading, node, below(path, "jobs"), spec)
+    return None if expanded is None else Workflow(name=values.get("name", ""), spec=expanded, source=source)
 
 
 def _with_axes(
-    reading: Reading, root: yaml.Node, jobs: list[JobSpec], matrix: Mapping[str, tuple[str, ...]]
+    reading: Reading, node: yaml.Node, path: str, jobs: list[JobSpec], matrix: Mapping[str, tuple[str, ...]]
 ) -> list[JobSpec]:
     """The jobs with the values of the named axes replaced; every named axis must be that of a job."""
     for axis in sorted(matrix.keys() - {axis for job in jobs for axis in job.matrix}):
-        reading.fault(root, "jobs", f"no job has the axis {axis!r} whose values are to be replaced")
+        reading.fault(node, path, f"no job has the axis {axis!r} whose values are to be replaced")
     changed = [
         replace(job, matrix={axis: matrix.get(axis, values) for axis, values in job.matrix.items()}) for job in jobs
     ]
     for job in changed:
         if math.prod(len(values) for values in job.matrix.values()) > MOST_MATRIX_CELLS:
-            at = f"{below('jobs', job.name)}.matrix"
-            reading.fault(_node_at(root, "jobs", job.name), at, f"must not have more than {MOST_MATRIX_CELLS} cells")
+            at = f"{below(path, job.name)}.matrix"
+            reading.fault(_node_at(node, "jobs", job.name), at, f"must not have more than {MOST_MATRIX_CELLS} cells")
     return changed
 
 
-def _check_source(reading: Reading, root: yaml.Node, source: GitSource, *, allow_local: bool) -> None:
+def _check_source(reading: Reading, node: yaml.Node, path: str, source: GitSource, *, allow_local: bool) -> None:
     for fault in check_source(source, "source", allow_local=allow_local):
-        path = "source.git" if fault.path == "source.url" else fault.path
-        reading.fault(_node_at(root, *path.split(".")), path, fault.message, fault.code)
+        at = "source.git" if fault.path == "source.url" else fault.path
+        shown = f"{path}.{at}" if path else at
+        reading.fault(_node_at(node, *at.split(".")), shown, fault.message, fault.code)
 
 
-def _graph(root: yaml.Node, jobs: list[JobSpec]) -> list[Fault]:
+def _graph(node: yaml.Node, path: str, jobs: list[JobSpec]) -> list[Fault]:
     """Faults of the graph, in the words and at the places of the file."""
     reading = Reading()
+    within = below(path, "jobs")
     found = graph_faults([job.name for job in jobs], [job.needs for job in jobs], field="needs")
     for fault in found[:MOST_GRAPH_FAULTS]:
         match = re.fullmatch(r"steps\[(\d+)\]\.needs(?:\[(\d+)\])?", fault.path)
@@ -132,10 +152,10 @@ def _graph(root: yaml.Node, jobs: list[JobSpec]) -> list[Fault]:
             continue
         name = jobs[int(match[1])].name
         suffix = "" if match[2] is None else f"[{match[2]}]"
-        node = _node_at(root, "jobs", name, "needs", *([int(match[2])] if match[2] else []))
-        reading.fault(node, f"{below('jobs', name)}.needs{suffix}", fault.message, fault.code)
+        place = _node_at(node, "jobs", name, "needs", *([int(match[2])] if match[2] else []))
+        reading.fault(place, f"{below(within, name)}.needs{suffix}", fault.message, fault.code)
     if len(found) > MOST_GRAPH_FAULTS:
-        reading.fault(root, "jobs", f"and {len(found) - MOST_GRAPH_FAULTS} more faults of this kind")
+        reading.fault(node, within, f"and {len(found) - MOST_GRAPH_FAULTS} more faults of this kind")
     return reading.faults
 
 
@@ -153,23 +173,21 @@ def _node_at(node: yaml.Node, *keys: str | int) -> yaml.Node:
     return node
 
 
-def _expanded(spec: PipelineSpec) -> PipelineSpec:
+def _expanded(reading: Reading, node: yaml.Node, path: str, spec: PipelineSpec) -> PipelineSpec | None:
     """Write every matrix out; the names of the cells can be too long, too many, or those of other jobs."""
     cells = sum(math.prod(len(values) for values in job.matrix.values()) for job in spec.jobs)
     if cells > MOST_JOBS:
-        raise _one_fault(
-            "jobs", f"there are {cells} jobs with every matrix written out; at most {MOST_JOBS} are allowed"
-        )
+        message = f"there are {cells} jobs with every matrix written out; at most {MOST_JOBS} are allowed"
+        reading.fault(_node_at(node, "jobs"), path, message)
+        return None
     expanded = expand(spec)
     names = [job.name for job in expanded.jobs]
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise _one_fault("jobs", f"with every matrix written out, two jobs are named {twice!r}")
+        message = f"with every matrix written out, two jobs are named {twice!r}"
+        reading.fault(_node_at(node, "jobs"), path, message)
+        return None
     return expanded
-
-
-def _one_fault(path: str, message: str) -> Invalid:
-    return Invalid("the workflow has faults", (Fault(path, message, "invalid"),))
 
 
 def _script(reading: Reading, node: yaml.Node, path: str) -> str:
@@ -196,7 +214,8 @@ def _result(reading: Reading, node: yaml.Node, path: str) -> Result:
 # --- parts of a job -----------------------------------------------------------------------------
 
 
-def _environment(reading: Reading, node: yaml.Node, path: str) -> dict[str, str]:
+def environment(reading: Reading, node: yaml.Node, path: str) -> dict[str, str]:
+    """Variables and their values."""
     return {name: str(value) for name, value in _variables(reading, node, path, text).items()}
 
 
@@ -334,12 +353,13 @@ _AS_THEY_ARE = (
 )
 
 
+LABEL = matching(_WORD, "a label")
 _CACHE: dict[str, Read] = {"path": path_text(check_path), "key_files": listing(path_text(check_pattern))}
 _STEP: dict[str, Read] = {
     "name": name_text,
     "run": _script,
     "shell": matching(_SHELL, "the name of a program that takes the script"),
-    "env": _environment,
+    "env": environment,
     "timeout": seconds,
 }
 _LIMITS: dict[str, Read] = {
@@ -363,10 +383,10 @@ _JOB: dict[str, Read] = {
     "matrix": _matrix,
     "steps": listing(_step, single=False),
     "run": _script,
-    "env": _environment,
+    "env": environment,
     "caches": listing(_cache),
     "outputs": listing(path_text(check_pattern)),
-    "labels": listing(matching(_WORD, "a label")),
+    "labels": listing(LABEL),
     "features": listing(matching(_WORD, "a feature such as kvm")),
     "executor": matching(_WORD, "the name of an executor"),
     "system": matching(_WORD, "the name of a system such as x86_64-linux"),
@@ -380,9 +400,9 @@ _JOB: dict[str, Read] = {
     "locks": read_locks,
     "approval": read_approval,
 }
-_WORKFLOW: dict[str, Read] = {
+WORKFLOW: dict[str, Read] = {
     "name": name_text,
-    "env": _environment,
+    "env": environment,
     "source": _git,
     "concurrency": read_concurrency,
     "jobs": _jobs,

@@ -341,6 +341,17 @@ class Telling:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Yard:
+    """What the operator declares in a file: projects, pipelines, triggers, workers."""
+
+    file: str = setting(
+        "",
+        "The yard file; read at the start and on SIGHUP. Empty: there is none. See docs/yard-file.md.",
+        "BUILDYARD_YARD",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
     """The command line's side."""
 
@@ -373,6 +384,7 @@ class Settings:
     retention: Retention = field(default_factory=Retention)
     mail: Mail = field(default_factory=Mail)
     telling: Telling = field(default_factory=Telling)
+    yard: Yard = field(default_factory=Yard)
     client: Client = field(default_factory=Client)
     job_environment: dict[str, str] = field(default_factory=dict, repr=False)
     source_environment: dict[str, str] = field(default_factory=dict, repr=False)

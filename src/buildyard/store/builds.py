@@ -202,6 +202,9 @@ EVALUATION = Statement(
         evaluations.c.result,
     ).where(evaluations.c.id == given("key"))
 )
+DUE_EVALUATION = Statement(
+    select(evaluations.c.id).where(evaluations.c.trigger == given("of"), evaluations.c.due_at == given("moment"))
+)
 ENVIRONMENT = Statement(select(builds.c.environment).where(builds.c.id == given("key")))
 OLDER_OF_REF = Statement(
     select(builds.c.id)
@@ -449,6 +452,11 @@ async def evaluation(tx: Transaction, key: EvaluationId) -> Evaluation:
         builds_left=left,
         result=None if result is None else Result(result),
     )
+
+
+async def has_evaluation(tx: Transaction, trigger: TriggerId, due_at: Moment) -> bool:
+    """Whether a trigger has fired for a moment."""
+    return await tx.fetch_one(DUE_EVALUATION, of=trigger, moment=due_at) is not None
 
 
 async def add_input(tx: Transaction, evaluation: EvaluationId, name: str, revision: RevisionId) -> None:

@@ -41,7 +41,10 @@ class Account:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """A credential; only its SHA-256 is stored. `labels` fixes what a worker using it offers."""
+    """A credential; only its SHA-256 is stored. `labels` fixes what a worker using it offers.
+
+    `defined_by` is the file that names it, if one does.
+    """
 
     id: TokenId
     user: UserId
@@ -49,6 +52,7 @@ class Token:
     scopes: tuple[str, ...]
     project: ProjectId | None
     labels: tuple[str, ...]
+    defined_by: str
     created_at: Moment
     expires_at: Moment | None
     revoked_at: Moment | None
@@ -73,6 +77,7 @@ _TOKEN = (
     tokens.c.scopes,
     tokens.c.project,
     tokens.c.labels,
+    tokens.c.defined_by,
     tokens.c.created_at,
     tokens.c.expires_at,
     tokens.c.revoked_at,
@@ -107,6 +112,12 @@ TOKEN_BY_HASH = Statement(
 TOKEN_BY_ID = Statement(select(*_TOKEN).where(tokens.c.id == given("key")))
 TOKENS_OF = Statement(select(*_TOKEN).where(tokens.c.user == given("of")).order_by(tokens.c.id))
 ALL_TOKENS = Statement(select(*_TOKEN).order_by(tokens.c.id))
+TOKENS_DEFINED_BY = Statement(select(*_TOKEN).where(tokens.c.defined_by == given("file")).order_by(tokens.c.id))
+CHANGE_TOKEN = Statement(
+    update(tokens)
+    .where(tokens.c.id == given("key"))
+    .values(name=given("name"), labels=given("labels"), project=given("project"), revoked_at=None)
+)
 REVOKE = Statement(
     update(tokens).where(tokens.c.id == given("key"), tokens.c.revoked_at.is_(None)).values(revoked_at=given("at"))
 )
@@ -133,7 +144,7 @@ def _account(row: Row) -> Account:
 
 
 def _token(row: Row) -> Token:
-    key, user, name, scopes, project, labels, created_at, expires_at, revoked_at = row
+    key, user, name, scopes, project, labels, defined_by, created_at, expires_at, revoked_at = row
     return Token(
         id=key,
         user=user,
@@ -141,6 +152,7 @@ def _token(row: Row) -> Token:
         scopes=tuple(scopes.split()),
         project=project,
         labels=tuple(labels.split()),
+        defined_by=defined_by,
         created_at=created_at,
         expires_at=expires_at,
         revoked_at=revoked_at,
@@ -244,6 +256,7 @@ async def add_token(
     project: ProjectId | None,
     labels: tuple[str, ...],
     expires_at: Moment | None,
+    defined_by: str = "",
 ) -> Token:
     """Keep a token by its SHA-256."""
     (key,) = await tx.allocate("tokens")
@@ -256,11 +269,24 @@ async def add_token(
         scopes=" ".join(scopes),
         project=project,
         labels=" ".join(labels),
+        defined_by=defined_by,
         created_at=tx.now,
         expires_at=expires_at,
         revoked_at=None,
     )
     return await get_token(tx, TokenId(key))
+
+
+async def change_token(
+    tx: Transaction, key: TokenId, *, name: str, labels: tuple[str, ...], project: ProjectId | None
+) -> None:
+    """Make a token count, again if it was revoked, for this from now on."""
+    await tx.execute(CHANGE_TOKEN, key=key, name=name, labels=" ".join(labels), project=project)
+
+
+async def tokens_defined_by(tx: Transaction, file: str) -> list[Token]:
+    """The tokens that a file defined, revoked ones too."""
+    return [_token(row) for row in await tx.fetch(TOKENS_DEFINED_BY, file=file)]
 
 
 async def get_token(tx: Transaction, key: TokenId) -> Token:

@@ -72,6 +72,7 @@ BY_SLUG = Statement(
     select(*_PIPELINE).where(pipelines.c.project == given("within"), pipelines.c.slug == given("called"))
 )
 OF_PROJECT = Statement(select(*_PIPELINE).where(pipelines.c.project == given("within")).order_by(pipelines.c.id.desc()))
+DEFINED_BY = Statement(select(*_PIPELINE).where(pipelines.c.defined_by == given("file")).order_by(pipelines.c.id))
 SLUGS = Statement(
     select(pipelines.c.slug).where(
         pipelines.c.project == given("within"), pipelines.c.slug >= given("low"), pipelines.c.slug < given("high")
@@ -193,6 +194,11 @@ async def find_by_slug(tx: Transaction, project: ProjectId, slug: str) -> Pipeli
 async def of_project(tx: Transaction, project: ProjectId) -> list[Pipeline]:
     """A project's pipelines, newest first."""
     return [_pipeline(row) for row in await tx.fetch(OF_PROJECT, within=project)]
+
+
+async def defined_by(tx: Transaction, file: str) -> list[Pipeline]:
+    """The pipelines that a file or API defined."""
+    return [_pipeline(row) for row in await tx.fetch(DEFINED_BY, file=file)]
 
 
 async def slugs_like(tx: Transaction, project: ProjectId, slug: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import select, union_all
+from sqlalchemy import select, union_all, update
 from sqlalchemy.dialects.postgresql import insert
 
 from buildyard.domain.access import Owner, Visibility
@@ -15,7 +15,7 @@ from buildyard.store.transactions import Transaction
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
-    """What is built, and to which account it belongs."""
+    """What is built, and to which account it belongs; `defined_by` is the file that made it, if one did."""
 
     id: ProjectId
     uid: Uid
@@ -24,6 +24,7 @@ class Project:
     account: AccountId
     account_name: str
     visibility: Visibility
+    defined_by: str
     created_at: Moment
     updated_at: Moment
 
@@ -41,6 +42,7 @@ _QUERY = select(
     projects.c.account,
     accounts.c.name,
     projects.c.visibility,
+    projects.c.defined_by,
     projects.c.created_at,
     projects.c.updated_at,
 ).select_from(projects.join(accounts, accounts.c.id == projects.c.account))
@@ -51,6 +53,11 @@ BY_SLUG = Statement(_QUERY.where(projects.c.slug == given("called")))
 OF_ACCOUNT = Statement(_QUERY.where(projects.c.account == given("of")).order_by(projects.c.id.desc()))
 ALL = Statement(_QUERY.order_by(projects.c.id.desc()))
 ADD = Statement(insert(projects).values({c.name: given(c.name) for c in projects.columns}).on_conflict_do_nothing())
+CHANGE = Statement(
+    update(projects)
+    .where(projects.c.id == given("key"))
+    .values(name=given("name"), visibility=given("visibility"), updated_at=given("at"))
+)
 LIKE = Statement(
     union_all(
         select(projects.c.slug).where(projects.c.slug >= given("low"), projects.c.slug < given("high")),
@@ -60,7 +67,7 @@ LIKE = Statement(
 
 
 def _project(row: Row) -> Project:
-    key, uid, slug, name, account, account_name, visibility, created_at, updated_at = row
+    key, uid, slug, name, account, account_name, visibility, defined_by, created_at, updated_at = row
     return Project(
         id=key,
         uid=uid,
@@ -69,6 +76,7 @@ def _project(row: Row) -> Project:
         account=account,
         account_name=account_name,
         visibility=Visibility(visibility),
+        defined_by=defined_by,
         created_at=created_at,
         updated_at=updated_at,
     )
@@ -113,7 +121,14 @@ async def slugs_like(tx: Transaction, slug: str) -> list[str]:
     return [row[0] for row in await tx.fetch(LIKE, low=slug, high=f"{slug}\uffff")]
 
 
-async def add(tx: Transaction, *, slug: str, name: str, account: AccountId, visibility: Visibility) -> Project | None:
+async def change(tx: Transaction, key: ProjectId, *, name: str, visibility: Visibility) -> None:
+    """Call a project so, and let it be seen by these, from now on."""
+    await tx.execute(CHANGE, key=key, name=name, visibility=int(visibility), at=tx.now)
+
+
+async def add(
+    tx: Transaction, *, slug: str, name: str, account: AccountId, visibility: Visibility, defined_by: str = ""
+) -> Project | None:
     """Make a project, or None if the slug is taken."""
     (key,) = await tx.allocate("projects")
     made = await tx.execute(
@@ -127,6 +142,7 @@ async def add(tx: Transaction, *, slug: str, name: str, account: AccountId, visi
         visibility=int(visibility),
         shares=1,
         public_logs=1,
+        defined_by=defined_by,
         created_at=tx.now,
         updated_at=tx.now,
     )

@@ -8,6 +8,7 @@ from buildyard.store.tables import settings
 from buildyard.store.transactions import Transaction
 
 BY_NAME = Statement(select(settings.c.value).where(settings.c.name == given("called")))
+LOCKED = Statement(select(settings.c.value).where(settings.c.name == given("called")).with_for_update())
 ADD = Statement(insert(settings).values(name=given("name"), value=given("value")).on_conflict_do_nothing())
 
 _VALUE = insert(settings).values(name=given("name"), value=given("value"))
@@ -31,3 +32,9 @@ async def find_or_add(tx: Transaction, name: str, value: str) -> str:
 async def put(tx: Transaction, name: str, value: str) -> None:
     """Remember a value in place of the one before."""
     await tx.execute(PUT, name=name, value=value)
+
+
+async def lock(tx: Transaction, name: str) -> None:
+    """Let transactions that lock this name come one after the other."""
+    await tx.execute(ADD, name=name, value="")
+    await tx.fetch(LOCKED, called=name)

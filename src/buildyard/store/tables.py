@@ -123,6 +123,7 @@ projects = Table(
     _integer("visibility", 0),
     _integer("shares", 1),
     _integer("public_logs", 1),
+    _text("defined_by"),
     _moment("created_at"),
     _moment("updated_at"),
     Index("ix_projects_account_id", "account", "id"),
@@ -180,6 +181,7 @@ tokens = Table(
     _text("scopes"),
     _to("project", "projects", optional=True),
     _text("labels"),
+    _text("defined_by"),
     _moment("created_at"),
     _moment("expires_at", optional=True),
     _moment("revoked_at", optional=True),
@@ -304,6 +306,7 @@ trigger_states = Table(
     "trigger_states",
     metadata,
     Column("trigger", Integer, ForeignKey("triggers.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    _text("kind", None),
     _moment("checked_at", optional=True),
     _moment("next_at", optional=True),
     _moment("requested_at", optional=True),
@@ -311,7 +314,7 @@ trigger_states = Table(
     _text("error"),
     _moment("error_at", optional=True),
     _moment("leased_until", optional=True),
-    Index("ix_trigger_states_next_at", "next_at"),
+    Index("ix_trigger_states_kind_next_at", "kind", "next_at"),
 )
 
 ended_upstreams = Table(

@@ -4,15 +4,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import BigInteger, Integer, bindparam, delete, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from buildyard.domain.errors import NotFound
-from buildyard.domain.ids import Moment, PipelineId, ProjectId, TriggerId
+from buildyard.domain.ids import BuildId, Moment, PipelineId, ProjectId, TriggerId
 from buildyard.domain.specs import GitSource
 from buildyard.domain.triggers import SPECS, Spec, TriggerKind, kind_of
 from buildyard.store.statements import Row, Statement, given, insertion
-from buildyard.store.tables import pipelines, projects, trigger_pipelines, trigger_states, trigger_upstreams, triggers
+from buildyard.store.tables import (
+    ended_upstreams,
+    pipelines,
+    projects,
+    trigger_pipelines,
+    trigger_states,
+    trigger_upstreams,
+    triggers,
+)
 from buildyard.store.transactions import Transaction
 
 
@@ -68,13 +76,14 @@ _TRIGGER = (
     triggers.c.created_at,
     triggers.c.updated_at,
 )
-_STATE = tuple(trigger_states.columns)
+_STATE = tuple(column for column in trigger_states.columns if column.name != "kind")
 
 BY_ID = Statement(select(*_TRIGGER).where(triggers.c.id == given("key")))
 BY_ID_LOCKED = Statement(select(*_TRIGGER).where(triggers.c.id == given("key")).with_for_update(key_share=True))
 BY_NAME = Statement(select(*_TRIGGER).where(triggers.c.name == given("called")))
 OF_KIND = Statement(select(*_TRIGGER).where(triggers.c.kind == given("of_kind")).order_by(triggers.c.id))
 OF_PROJECT = Statement(select(*_TRIGGER).where(triggers.c.project == given("within")).order_by(triggers.c.id))
+DEFINED_BY = Statement(select(*_TRIGGER).where(triggers.c.defined_by == given("file")).order_by(triggers.c.id))
 OF_PIPELINE = Statement(
     select(*_TRIGGER)
     .select_from(triggers.join(trigger_pipelines, trigger_pipelines.c.trigger == triggers.c.id))
@@ -133,12 +142,6 @@ ADD_PIPELINE = insertion(trigger_pipelines)
 UPSTREAMS = Statement(select(trigger_upstreams.c.pipeline).where(trigger_upstreams.c.trigger == given("of")))
 DROP_UPSTREAMS = Statement(delete(trigger_upstreams).where(trigger_upstreams.c.trigger == given("of")))
 ADD_UPSTREAM = insertion(trigger_upstreams)
-FOLLOWERS = Statement(
-    select(*_TRIGGER)
-    .select_from(triggers.join(trigger_upstreams, trigger_upstreams.c.trigger == triggers.c.id))
-    .where(trigger_upstreams.c.pipeline == given("of"), triggers.c.enabled == 1)
-    .order_by(trigger_upstreams.c.trigger)
-)
 ADD_STATE = Statement(
     insert(trigger_states)
     .values({column.name: given(column.name) for column in trigger_states.columns})
@@ -148,7 +151,53 @@ STATE = Statement(select(*_STATE).where(trigger_states.c.trigger == given("of"))
 SAVE_STATE = Statement(
     update(trigger_states)
     .where(trigger_states.c.trigger == given("of"))
-    .values({column.name: given(column.name) for column in trigger_states.columns if column.name != "trigger"})
+    .values(
+        {column.name: given(column.name) for column in trigger_states.columns if column.name not in ("trigger", "kind")}
+    )
+)
+SET_KIND = Statement(update(trigger_states).where(trigger_states.c.trigger == given("of")).values(kind=given("kind")))
+DUE = Statement(
+    select(trigger_states.c.trigger, trigger_states.c.next_at)
+    .where(
+        trigger_states.c.kind == given("of_kind"),
+        trigger_states.c.next_at <= given("now"),
+        or_(trigger_states.c.leased_until.is_(None), trigger_states.c.leased_until <= given("now")),
+    )
+    .order_by(trigger_states.c.next_at)
+    .limit(given("most"))
+)
+NEXT_DUE = Statement(
+    select(trigger_states.c.next_at)
+    .where(trigger_states.c.kind == given("of_kind"), trigger_states.c.next_at > given("now"))
+    .order_by(trigger_states.c.next_at)
+    .limit(1)
+)
+NOTE_END = Statement(
+    insert(ended_upstreams)
+    .from_select(
+        ["build", "trigger", "created_at", "next_at"],
+        select(
+            bindparam("build", type_=Integer),
+            trigger_upstreams.c.trigger,
+            bindparam("at", type_=BigInteger),
+            bindparam("at", type_=BigInteger),
+        ).where(trigger_upstreams.c.pipeline == given("of")),
+    )
+    .on_conflict_do_nothing()
+)
+DUE_ENDS = Statement(
+    select(ended_upstreams.c.build, ended_upstreams.c.trigger)
+    .where(ended_upstreams.c.next_at <= given("now"))
+    .order_by(ended_upstreams.c.next_at)
+    .limit(given("most"))
+)
+TAKE_END = Statement(
+    delete(ended_upstreams).where(ended_upstreams.c.build == given("build"), ended_upstreams.c.trigger == given("of"))
+)
+DELAY_END = Statement(
+    update(ended_upstreams)
+    .where(ended_upstreams.c.build == given("build"), ended_upstreams.c.trigger == given("of"))
+    .values(next_at=given("later"))
 )
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
@@ -214,6 +263,11 @@ async def of_project(tx: Transaction, project: ProjectId) -> list[Trigger]:
     return [_trigger(row) for row in await tx.fetch(OF_PROJECT, within=project)]
 
 
+async def defined_by(tx: Transaction, file: str) -> list[Trigger]:
+    """The triggers that a file or API defined, disabled ones too."""
+    return [_trigger(row) for row in await tx.fetch(DEFINED_BY, file=file)]
+
+
 async def of_pipeline(tx: Transaction, pipeline: PipelineId) -> list[Trigger]:
     """The triggers that start a pipeline."""
     return [_trigger(row) for row in await tx.fetch(OF_PIPELINE, of=pipeline)]
@@ -256,6 +310,7 @@ async def add(tx: Transaction, *, project: ProjectId, name: str, spec: Spec, def
     await tx.execute(
         ADD_STATE,
         trigger=key,
+        kind=kind_of(spec),
         checked_at=None,
         next_at=None,
         requested_at=None,
@@ -278,6 +333,7 @@ async def change(tx: Transaction, trigger: TriggerId, *, project: ProjectId, spe
         spec=spec_text(spec),
         at=tx.now,
     )
+    await tx.execute(SET_KIND, of=trigger, kind=kind_of(spec))
 
 
 async def pipelines_of(tx: Transaction, trigger: TriggerId) -> list[PipelineId]:
@@ -309,11 +365,6 @@ async def set_upstreams(tx: Transaction, trigger: TriggerId, pipelines: Sequence
         await tx.execute_many(ADD_UPSTREAM, [{"trigger": trigger, "pipeline": one} for one in sorted(pipelines)])
 
 
-async def followers_of(tx: Transaction, pipeline: PipelineId) -> list[Trigger]:
-    """The enabled triggers that fire after builds of a pipeline."""
-    return [_trigger(row) for row in await tx.fetch(FOLLOWERS, of=pipeline)]
-
-
 async def state_of(tx: Transaction, trigger: TriggerId) -> TriggerState:
     """Where a trigger stands."""
     row = await tx.fetch_one(STATE, of=trigger)
@@ -334,3 +385,35 @@ async def save_state(tx: Transaction, state: TriggerState) -> None:
         error_at=state.error_at,
         leased_until=state.leased_until,
     )
+
+
+async def due(tx: Transaction, kind: TriggerKind, count: int) -> list[tuple[TriggerId, Moment]]:
+    """Triggers of a kind that are due and that nobody works on, those due longest first, and since when."""
+    return [(TriggerId(row[0]), row[1]) for row in await tx.fetch(DUE, now=tx.now, of_kind=kind, most=count)]
+
+
+async def next_due(tx: Transaction, kind: TriggerKind) -> Moment | None:
+    """When the next trigger of a kind is due."""
+    row = await tx.fetch_one(NEXT_DUE, now=tx.now, of_kind=kind)
+    return row[0] if row else None
+
+
+async def note_end(tx: Transaction, build: BuildId, pipeline: PipelineId) -> None:
+    """Remember that a build has ended for each trigger that follows its pipeline."""
+    if await tx.execute(NOTE_END, build=build, of=pipeline, at=tx.now):
+        tx.wake("triggers")
+
+
+async def due_ends(tx: Transaction, count: int) -> list[tuple[BuildId, TriggerId]]:
+    """Ended builds that have followers to start, oldest first."""
+    return [(BuildId(row[0]), TriggerId(row[1])) for row in await tx.fetch(DUE_ENDS, now=tx.now, most=count)]
+
+
+async def take_end(tx: Transaction, build: BuildId, trigger: TriggerId) -> bool:
+    """Forget that a trigger is to follow a build; False if somebody did so before."""
+    return await tx.execute(TAKE_END, build=build, of=trigger) == 1
+
+
+async def delay_end(tx: Transaction, build: BuildId, trigger: TriggerId, later: Moment) -> None:
+    """Try to follow a build later."""
+    await tx.execute(DELAY_END, build=build, of=trigger, later=later)

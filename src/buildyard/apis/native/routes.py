@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from buildyard.apis.http import USER_BYTES, stream_of, user_bytes
-from buildyard.apis.native import access, mapping, notifications, overview, queue, retention, workers
+from buildyard.apis.native import access, mapping, notifications, overview, queue, retention, triggers, workers, yard
 from buildyard.apis.native.auth import actor_of
 from buildyard.apis.native.errors import on_engine_error, on_http_error
 from buildyard.apis.native.schemas import MOST_BODY, M, decoded, number, whole
@@ -25,6 +25,7 @@ from buildyard.engine.engine import Engine
 from buildyard.engine.projects import find_project
 from buildyard.engine.sign_in import PasswordGate
 from buildyard.engine.uploads import store_upload
+from buildyard.engine.yard_book import YardBook
 
 if TYPE_CHECKING:
     from buildyard.store.builds import BuildView
@@ -141,7 +142,9 @@ class BuildRoutes:
         return Response(part.data, 200, headers, media_type="application/octet-stream")
 
 
-def native_app(engine: Engine, gate: PasswordGate, *, body_bytes: int = MOST_BODY) -> Starlette:
+def native_app(
+    engine: Engine, gate: PasswordGate, book: YardBook | None = None, *, body_bytes: int = MOST_BODY
+) -> Starlette:
     """The sub-application for `/-/api/v1`; a body may have `body_bytes`, and MOST_BODY at most."""
     limit = min(body_bytes, MOST_BODY)
     routes = BuildRoutes(engine, gate, limit)
@@ -162,6 +165,8 @@ def native_app(engine: Engine, gate: PasswordGate, *, body_bytes: int = MOST_BOD
             *retention.retention_routes(engine, gate, limit),
             *notifications.notification_routes(engine, gate, limit),
             *queue.queue_routes(engine, gate, limit),
+            *triggers.trigger_routes(engine, gate, limit),
+            *yard.yard_routes(engine, gate, book or YardBook()),
         ],
         exception_handlers={EngineError: on_engine_error, HTTPException: on_http_error},
     )

@@ -218,6 +218,7 @@ def upgrade() -> None:
         sa.Column("visibility", sa.Integer(), server_default="0", nullable=False),
         sa.Column("shares", sa.Integer(), server_default="1", nullable=False),
         sa.Column("public_logs", sa.Integer(), server_default="1", nullable=False),
+        sa.Column("defined_by", TEXT, server_default="", nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["account"], ["accounts.id"], name=op.f("fk_projects_account"), ondelete="CASCADE"),
@@ -343,6 +344,7 @@ def upgrade() -> None:
         sa.Column("scopes", TEXT, server_default="", nullable=False),
         sa.Column("project", sa.Integer(), nullable=True),
         sa.Column("labels", TEXT, server_default="", nullable=False),
+        sa.Column("defined_by", TEXT, server_default="", nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=True),
         sa.Column("revoked_at", sa.BigInteger(), nullable=True),
@@ -400,6 +402,7 @@ def upgrade() -> None:
     op.create_table(
         "trigger_states",
         sa.Column("trigger", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("kind", TEXT, nullable=False),
         sa.Column("checked_at", sa.BigInteger(), nullable=True),
         sa.Column("next_at", sa.BigInteger(), nullable=True),
         sa.Column("requested_at", sa.BigInteger(), nullable=True),
@@ -412,7 +415,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("trigger", name=op.f("pk_trigger_states")),
     )
-    op.create_index("ix_trigger_states_next_at", "trigger_states", ["next_at"])
+    op.create_index("ix_trigger_states_kind_next_at", "trigger_states", ["kind", "next_at"])
     op.create_table(
         "evaluations",
         sa.Column("id", sa.Integer(), nullable=False),
