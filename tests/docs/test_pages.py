@@ -49,7 +49,7 @@ def test_every_dependency_has_its_reason_among_the_decisions() -> None:
         assert re.search(rf"\b{re.escape(match[0].lower())}\b", told), requirement
 
 
-@pytest.mark.parametrize("part", ["_WORKFLOW", "_SOURCE", "_JOB", "_STEP", "_LIMITS"])
+@pytest.mark.parametrize("part", ["WORKFLOW", "_SOURCE", "_JOB", "_STEP", "_LIMITS"])
 def test_every_key_of_a_workflow_file_is_explained(part: str) -> None:
     page = (ROOT / "docs/workflow-files.md").read_text(encoding="utf-8")
     explained = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
