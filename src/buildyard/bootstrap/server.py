@@ -21,6 +21,7 @@ from buildyard.apis.build_server.app import build_server_app
 from buildyard.apis.build_server.auth import BuildServerConfig
 from buildyard.apis.dispatch import Dispatcher, Mount
 from buildyard.apis.health import health_app
+from buildyard.apis.hooks.routes import hooks_app
 from buildyard.apis.native.routes import native_app
 from buildyard.apis.observe import Observer
 from buildyard.apis.worker.routes import worker_app
@@ -246,11 +247,11 @@ def server_app(engine: Engine, settings: Settings, book: YardBook | None = None)
     registry = CollectorRegistry()
     gate = PasswordGate()
     health = health_app(engine, registry)
+    yard = book or YardBook()
     mounts = [
         Mount("/worker/v1", "worker", worker_app(engine, gate)),
-        Mount(
-            "/-/api/v1", "native", native_app(engine, gate, book or YardBook(), body_bytes=settings.limits.body_bytes)
-        ),
+        Mount("/-/api/v1", "native", native_app(engine, gate, yard, body_bytes=settings.limits.body_bytes)),
+        Mount("/-/hooks", "hooks", hooks_app(engine, yard.hooks, body_bytes=settings.limits.body_bytes)),
     ]
     build_server = build_server_app(engine, build_server_config(settings))
     mounts += [Mount(path, "build_server", build_server) for path in ("/api", *BUILD_SERVER_PATHS)]

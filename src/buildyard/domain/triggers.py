@@ -64,16 +64,24 @@ class Push:
     cancel_superseded: bool = False
 
 
+class Forks(StrEnum):
+    """What becomes of pull requests from forks: nothing, or untrusted builds once a member approved them."""
+
+    IGNORE = "ignore"
+    APPROVAL = "approval"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PullRequest:
     """A pull request to the repository of one of its pipelines, told by the forge.
 
     The filters' branches are those that it asks to change; which files it changes is not told. A skip word counts
-    in its title. Pull requests from forks, whose authors may be strangers, start nothing.
+    in its title. What authors of `forks` hand in is untrusted.
     """
 
     filters: Filters = Filters()
     skip_words: tuple[str, ...] = SKIP_WORDS
+    forks: Forks = Forks.APPROVAL
     cancel_superseded: bool = True
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from buildyard.domain.access import Visibility
+from buildyard.domain.hooks import Hook
 from buildyard.domain.specs import GitSource, PipelineSpec
 from buildyard.domain.triggers import Spec
 
@@ -56,6 +57,7 @@ class Yard:
 
     projects: tuple[YardProject, ...] = ()
     workers: tuple[YardWorker, ...] = ()
+    hooks: tuple[Hook, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from buildyard.domain.builds import Build
 from buildyard.domain.ids import BuildId, EvaluationId, Moment, PipelineId, ProjectId, RevisionId, UserId
-from buildyard.domain.specs import GitSource
+from buildyard.domain.specs import Approval, GitSource
 from buildyard.domain.states import Cause
 from buildyard.engine.planning import NewBuild, add_build, jobs_that_fit, newest_version
 from buildyard.engine.stopping import stop_build
@@ -22,8 +22,9 @@ class Firing:
     `repository`, `branch` and `commit` say what is built; what is empty is taken from each pipeline's own source
     (its commit too, unless another repository or branch is named). `ref` names what a newer build supersedes the
     older ones of (`branch main`, `pull request 7`), if `cancel_superseded`. `parameters` have been checked;
-    they become variables. Unless `trusted`, strangers had a say in the source. `parent` is the build that this
-    one follows. `due_at` is a moment for which the trigger fires at most once. `only` leaves out other pipelines.
+    they become variables. Unless `trusted`, strangers had a say in the source. Builds wait for the `approval`.
+    `parent` is the build that this one follows. `due_at` is a moment for which the trigger fires at most once. `only`
+    leaves out other pipelines.
     """
 
     reason: str
@@ -36,6 +37,7 @@ class Firing:
     cancel_superseded: bool = False
     parameters: Mapping[str, str] = field(default_factory=dict)
     trusted: bool = True
+    approval: Approval | None = None
     submitter: str = ""
     user: UserId | None = None
     note: str = ""
@@ -120,6 +122,7 @@ async def _add_builds(
             trusted=firing.trusted,
             ref=firing.ref,
             environment=firing.parameters,
+            approval=firing.approval,
         )
         made.append(await add_build(tx, project, pipeline, stored, new))
     return tuple(made)

@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from buildyard.domain.access import Actor, ActorKind
+from buildyard.domain.access import Actor, ActorKind, Role
 from buildyard.domain.errors import Forbidden
 from buildyard.domain.ids import SECOND, ChangeId, Moment, PipelineId, ProjectId
 from buildyard.domain.push_filters import refusal_of_pull_request, refusal_of_push
 from buildyard.domain.pushes import Commit, Event, PullRequestEvent, PushEvent, keys_of, repository_key
-from buildyard.domain.triggers import Poll, PullRequest, Push, TriggerKind
+from buildyard.domain.specs import Approval
+from buildyard.domain.triggers import Forks, Poll, PullRequest, Push, TriggerKind
 from buildyard.engine.firing import Fired, Firing, fire
 from buildyard.store import builds, changes, hook_deliveries, triggers
 from buildyard.store.transactions import Transaction
@@ -18,6 +19,9 @@ from buildyard.store.triggers import Trigger
 
 KEPT_DAYS = 90
 """How long a delivery is remembered: a replay within this time starts nothing."""
+
+APPROVAL_DAYS = 14
+"""How long a pull request of a fork waits for its approval."""
 
 MOST_DROPPED = 1000
 
@@ -135,7 +139,7 @@ def _refusal(trigger: Trigger, event: Event) -> str:
         case Push() as spec, PushEvent() as push:
             return refusal_of_push(spec.filters, spec.skip_words, push)
         case PullRequest() as spec, PullRequestEvent() as pull:
-            if pull.is_fork:
+            if pull.is_fork and spec.forks is Forks.IGNORE:
                 return "it comes from a fork"
             return refusal_of_pull_request(spec.filters, spec.skip_words, pull)
         case _:
@@ -184,9 +188,17 @@ def _of_pull_request(match: Match, pull: PullRequestEvent) -> Firing:
         cancel_superseded=_supersedes(match.trigger),
         parameters=parameters,
         trusted=not pull.is_fork,
+        approval=_approval_of(pull) if pull.is_fork else None,
         submitter=pull.sender,
         only=match.pipelines,
     )
+
+
+def _approval_of(pull: PullRequestEvent) -> Approval:
+    """A stranger's work runs once somebody who may run builds of the project has looked at it."""
+    who = f" by {pull.sender}" if pull.sender else ""
+    message = f"{pull.ref} comes from a fork{who}: look at it before it runs" + (f", {pull.link}" if pull.link else "")
+    return Approval(roles=(Role.DEVELOPER.name.lower(),), expires_s=APPROVAL_DAYS * 86_400, message=message)
 
 
 def _supersedes(trigger: Trigger) -> bool:

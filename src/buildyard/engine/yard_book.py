@@ -8,6 +8,7 @@ import structlog
 
 from buildyard.domain.access import Actor, Permission, require_global
 from buildyard.domain.errors import EngineError, Fault, Invalid, NotFound
+from buildyard.domain.hooks import Hook
 from buildyard.domain.ids import Moment
 from buildyard.domain.yard import Change, Yard
 from buildyard.engine.engine import Engine, system_clock
@@ -30,6 +31,10 @@ class YardBook:
     taken_at: Moment | None = None
     problem: str = ""
     faults: tuple[Fault, ...] = ()
+
+    def hooks(self) -> dict[str, Hook]:
+        """The hooks in force by name."""
+        return {hook.name: hook for hook in self.current.hooks} if self.current else {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

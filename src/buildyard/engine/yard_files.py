@@ -25,6 +25,7 @@ from buildyard.engine.document_fields import (
 )
 from buildyard.engine.documents import read_document
 from buildyard.engine.workflow_files import LABEL, WORKFLOW, definition
+from buildyard.engine.yard_hooks import read_hooks
 from buildyard.engine.yard_triggers import SLUG, ReadTrigger, read_trigger, slug
 
 SHORTEST_SECRET = 16
@@ -35,7 +36,7 @@ ReadSecret = Callable[[str], str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Context:
-    """What readers of parts need to know; `served` are projects that workers name, and where."""
+    """What readers of parts need to know; `served` are projects that workers and hooks name, and where."""
 
     read_secret: ReadSecret
     allow_local: bool
@@ -58,6 +59,9 @@ def read_yard(text: bytes, *, read_secret: ReadSecret, allow_local: bool = False
     readers: dict[str, Read] = {
         "projects": lambda reading, node, path: _projects(reading, node, path, context),
         "workers": lambda reading, node, path: _workers(reading, node, path, context),
+        "hooks": lambda reading, node, path: read_hooks(
+            reading, node, path, read_secret, lambda *one: context.served.append(one)
+        ),
     }
     values = mapping(reading, root, "", readers)
     found, triggers = values.get("projects", ([], []))
@@ -68,7 +72,7 @@ def read_yard(text: bytes, *, read_secret: ReadSecret, allow_local: bool = False
             reading.fault(node, path, f"there is no project {project!r} here")
     if reading.faults:
         raise Invalid(f"{what} has faults", tuple(reading.faults))
-    return Yard(projects=tuple(projects), workers=tuple(workers))
+    return Yard(projects=tuple(projects), workers=tuple(workers), hooks=values.get("hooks", ()))
 
 
 # --- projects -----------------------------------------------------------------------------------

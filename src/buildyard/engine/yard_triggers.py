@@ -11,6 +11,7 @@ from buildyard.domain.states import Result
 from buildyard.domain.triggers import (
     Cron,
     Filters,
+    Forks,
     Manual,
     Missed,
     Parameter,
@@ -151,6 +152,10 @@ def _interval(reading: Reading, node: yaml.Node, path: str) -> int:
     return value
 
 
+def _forks(reading: Reading, node: yaml.Node, path: str) -> Forks:
+    return Forks(one_of(*Forks)(reading, node, path))
+
+
 def _missed(reading: Reading, node: yaml.Node, path: str) -> Missed:
     return Missed(one_of(*Missed)(reading, node, path))
 
@@ -238,7 +243,7 @@ _ABOUT_CHANGES: dict[str, Read] = {**_FILTERS, "skip_words": listing(_word), "ca
 _ALL: dict[str, Read] = {"name": trigger_name, "pipelines": listing(slug)}
 _KINDS: dict[str, tuple[dict[str, Read], Callable[[dict[str, Any]], Spec]]] = {
     "push": (_ABOUT_CHANGES, _push),
-    "pull_request": (_ABOUT_CHANGES, _pull_request),
+    "pull_request": ({**_ABOUT_CHANGES, "forks": _forks}, _pull_request),
     "poll": (
         {
             **_ABOUT_CHANGES,

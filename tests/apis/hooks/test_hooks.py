@@ -26,11 +26,14 @@ from apis.hooks.deliveries import (
 from apis.hooks.serving import Door
 from buildyard.apis.hooks.routes import READERS
 from buildyard.domain.access import SYSTEM
-from buildyard.domain.errors import Forbidden, Invalid, LimitReached
+from buildyard.domain.errors import Forbidden, Invalid, LimitReached, NotFound
 from buildyard.domain.hooks import Forge
-from buildyard.domain.states import Phase
-from buildyard.domain.triggers import Filters, PullRequest, Push
+from buildyard.domain.states import Phase, Result
+from buildyard.domain.triggers import Filters, Forks, PullRequest, Push
 from buildyard.engine import receiving
+from buildyard.engine.approvals import answer_approval
+from buildyard.engine.builds import rebuild_build
+from buildyard.engine.clockwork import pass_what_is_due
 from buildyard.engine.receiving import Delivery, receive_delivery
 from invariants import check_invariants
 from world import QUEUE_LIMIT
@@ -266,11 +269,54 @@ async def test_filters_of_pull_requests_are_about_their_base(door: Door) -> None
     assert "branch master is not one of its branches" in answered.message
 
 
+FORK = github_pull(head_repository=github_repository("mallory/Hello-World", 5))
+
+
 @pytest.mark.covers("hooks.forks")
-async def test_a_pull_request_of_a_fork_starts_nothing(door: Door) -> None:
+async def test_a_pull_request_of_a_fork_waits_for_a_member_and_stays_untrusted(door: Door) -> None:
     await door.watch(PullRequest(), GITHUB)
-    told = github_pull(head_repository=github_repository("mallory/Hello-World", 5))
-    assert "it comes from a fork" in (await door.deliver(Forge.GITHUB, told)).message
+    engine, hand = door.world.engine, await door.world.hand()
+    (uid,) = (await door.deliver(Forge.GITHUB, FORK)).builds
+
+    (view,) = await door.builds()
+    assert not view.build.trusted
+    assert view.revision is not None
+    assert (view.revision.repository, view.revision.branch) == (GITHUB, "refs/pull/2/head")
+    assert await hand.claim(9) == []
+    with pytest.raises((Forbidden, NotFound)):
+        await engine.run(answer_approval, await door.world.user("mallory"), uid, granted=True)
+    await engine.run(answer_approval, door.world.owner, uid, granted=True, reason="looks fine")
+    grant = await hand.take()
+    assert not grant.trusted
+    await hand.finish(grant)
+
+    again = await engine.run(rebuild_build, door.world.owner, uid, reason="", queue_limit=QUEUE_LIMIT)
+    assert not again.build.trusted
+    await engine.read(check_invariants, SYSTEM)
+
+
+@pytest.mark.covers("hooks.forks")
+async def test_an_approval_is_for_one_head_only_and_not_for_ever(door: Door) -> None:
+    await door.watch(PullRequest(), GITHUB)
+    engine, hand = door.world.engine, await door.world.hand()
+    (first,) = (await door.deliver(Forge.GITHUB, FORK)).builds
+    await engine.run(answer_approval, door.world.owner, first, granted=True)
+    newer = github_pull("synchronize", head_repository=github_repository("mallory/Hello-World", 5), sha=MIDDLE)
+    (second,) = (await door.deliver(Forge.GITHUB, newer)).builds
+
+    old, new = await door.builds()
+    assert (old.build.uid, old.build.state.result) == (first, Result.CANCELLED)
+    assert (new.build.uid, new.build.state.phase) == (second, Phase.WAITING)
+    assert await hand.claim(9) == []
+    door.world.clock.advance(receiving.APPROVAL_DAYS * 86_400 + 1)
+    await pass_what_is_due(engine)
+    assert [view.build.state.result for view in await door.builds()] == [Result.CANCELLED] * 2
+
+
+@pytest.mark.covers("hooks.forks")
+async def test_a_pull_request_of_a_fork_starts_nothing_if_forks_are_ignored(door: Door) -> None:
+    await door.watch(PullRequest(forks=Forks.IGNORE), GITHUB)
+    assert "it comes from a fork" in (await door.deliver(Forge.GITHUB, FORK)).message
     assert await door.builds() == []
 
 
