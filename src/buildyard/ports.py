@@ -172,9 +172,16 @@ OutputSink = Callable[[Stream, bytes], None]
 """Takes output as it is read, in order, exact bytes; never blocks."""
 
 
+def _say_nothing(_text: str) -> None:
+    """Nobody listens."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkspaceRequest:
-    """What a workspace is for. `key` is unique to the attempt; every process has `marker` in its environment."""
+    """What a workspace is for. `key` is unique to the attempt; every process has `marker` in its environment.
+
+    `say` takes words about what takes time, such as the progress of a download.
+    """
 
     key: str
     marker: str
@@ -182,6 +189,7 @@ class WorkspaceRequest:
     limits: Limits = field(default_factory=Limits)
     network: str = "default"
     trusted: bool = True
+    say: Callable[[str], None] = _say_nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,7 +278,9 @@ class Executor(Protocol):
         ...
 
     async def open(self, request: WorkspaceRequest) -> Workspace:
-        """Make an empty workspace. Raises Unavailable with the reason if it cannot be made."""
+        """Make an empty workspace. Raises Unavailable with the reason if it cannot be made, NotFound for an image
+        that is not there and cannot be had.
+        """
         ...
 
     async def sweep(self) -> int:

@@ -6,18 +6,31 @@ from pathlib import Path
 
 import pytest
 
+from buildyard.adapters.executors.container import ContainerExecutor, ContainerOptions
 from buildyard.adapters.executors.dummy import DummyExecutor
 from buildyard.adapters.executors.process import ProcessExecutor
 from buildyard.adapters.executors.sandbox import SandboxExecutor
 from buildyard.ports import Executor, Workspace, WorkspaceRequest
 from contracts.executors.watching import Listener
 from needs import need
+from podman import IMAGE, Podman
 
 MAKE: dict[str, Callable[[Path], Executor]] = {
     "process": ProcessExecutor,
     "sandbox": SandboxExecutor,
     "dummy": DummyExecutor,
+    "container": lambda state: ContainerExecutor(
+        state, ContainerOptions(address=os.environ["TEST_CONTAINER_HOST"], image=IMAGE)
+    ),
 }
+
+
+@pytest.fixture
+def engine_if_needed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container engine for the tests of the executor `container`, whose address workers are told too."""
+    if "[container" in request.node.name or "container]" in request.node.name or "-container-" in request.node.name:
+        podman: Podman = request.getfixturevalue("podman")
+        monkeypatch.setenv("TEST_CONTAINER_HOST", podman.address)
 
 
 async def _opened(name: str, state: Path) -> AsyncIterator[Executor]:
@@ -34,15 +47,15 @@ def state(tmp_path: Path) -> Path:
     return tmp_path / "state"
 
 
-@pytest.fixture(params=["process", "sandbox", "dummy"])
-async def executor(request: pytest.FixtureRequest, state: Path) -> AsyncIterator[Executor]:
+@pytest.fixture(params=["process", "sandbox", "dummy", "container"])
+async def executor(request: pytest.FixtureRequest, state: Path, engine_if_needed: None) -> AsyncIterator[Executor]:
     """Every executor."""
     async for each in _opened(request.param, state):
         yield each
 
 
-@pytest.fixture(params=["process", "sandbox"])
-async def real_executor(request: pytest.FixtureRequest, state: Path) -> AsyncIterator[Executor]:
+@pytest.fixture(params=["process", "sandbox", "container"])
+async def real_executor(request: pytest.FixtureRequest, state: Path, engine_if_needed: None) -> AsyncIterator[Executor]:
     """The executors that start processes."""
     async for each in _opened(request.param, state):
         yield each

@@ -4,9 +4,12 @@ Usage: python crashing_worker.py EXECUTOR STATE SCRIPT [MEMORY_BYTES]
 """
 
 import asyncio
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+from buildyard.adapters.executors.container import ContainerExecutor, ContainerOptions
 from buildyard.adapters.executors.dummy import DummyExecutor
 from buildyard.adapters.executors.process import ProcessExecutor
 from buildyard.adapters.executors.sandbox import SandboxExecutor
@@ -21,10 +24,13 @@ def _pass_on(_stream: Stream, data: bytes) -> None:
 
 
 async def _work(name: str, state: Path, script: str, memory_bytes: int | None) -> None:
-    executors: dict[str, type[Executor]] = {
+    executors: dict[str, Callable[[Path], Executor]] = {
         "process": ProcessExecutor,
         "sandbox": SandboxExecutor,
         "dummy": DummyExecutor,
+        "container": lambda state: ContainerExecutor(
+            state, ContainerOptions(address=os.environ["TEST_CONTAINER_HOST"], image="localhost/buildyard-test:latest")
+        ),
     }
     executor = executors[name](state)
     request = WorkspaceRequest(key="crash", marker="crash", limits=Limits(memory_bytes=memory_bytes))

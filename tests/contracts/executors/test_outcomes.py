@@ -13,7 +13,7 @@ from contracts.executors.watching import Listener, become_true, run, script
 
 pytestmark = pytest.mark.covers("executors.contract")
 
-HANG = {"process": "echo begun; sleep 1000", "sandbox": "echo begun; sleep 1000", "dummy": "print begun\nhang"}
+HANG = dict.fromkeys(("process", "sandbox", "container"), "echo begun; sleep 1000") | {"dummy": "print begun\nhang"}
 
 
 def _say(executor: Executor, text: str, error: str) -> str:

@@ -149,10 +149,10 @@ def find_cgroups(identity: Identity) -> Cgroups | None:
 
 
 def _version_1(name: str) -> dict[str, Path]:
-    own = {controller: path for controllers, path in _memberships() for controller in controllers.split(",")}
+    own = {controller: path for controllers, path in memberships() for controller in controllers.split(",")}
     limit_files = {"memory": "memory.limit_in_bytes", "pids": "pids.max", "cpu": "cpu.cfs_quota_us"}
     parents: dict[str, Path] = {}
-    for kind, options, mount, root in _mounts():
+    for kind, options, mount, root in mounts():
         for controller in _CONTROLLERS:
             if kind == "cgroup" and controller in options and controller in own:
                 parent = mount / os.path.relpath(own[controller], root) / name
@@ -162,8 +162,8 @@ def _version_1(name: str) -> dict[str, Path]:
 
 
 def _version_2(name: str) -> dict[str, Path]:
-    own = dict(_memberships()).get("")
-    for kind, _, mount, root in _mounts():
+    own = dict(memberships()).get("")
+    for kind, _, mount, root in mounts():
         if kind == "cgroup2" and own is not None:
             for base in dict.fromkeys((mount / os.path.relpath(own, root), mount)):
                 found = _try_version_2(base, name)
@@ -200,7 +200,7 @@ def _step_aside(base: Path) -> None:
     It is ours if it holds this process only, or is the root of a container's own view of the tree.
     """
     pids = _words(base / "cgroup.procs")
-    is_ours = pids == [str(os.getpid())] or dict(_memberships()).get("") == "/"
+    is_ours = pids == [str(os.getpid())] or dict(memberships()).get("") == "/"
     leaf = base / "buildyard-worker"
     if is_ours and _make(leaf):
         for pid in pids:
@@ -223,16 +223,16 @@ def _make(folder: Path) -> bool:
     return os.access(folder, os.W_OK)
 
 
-def _memberships() -> list[tuple[str, str]]:
-    """This process's groups: (controllers joined by commas, empty for version 2; path)."""
+def memberships(pid: int | None = None) -> list[tuple[str, str]]:
+    """A process's groups, this one's by default: (controllers joined by commas, empty for version 2; path)."""
     try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        lines = Path(f"/proc/{pid or 'self'}/cgroup").read_text().splitlines()
     except OSError:
         return []
     return [(fields[1], fields[2]) for fields in (line.split(":", 2) for line in lines)]
 
 
-def _mounts() -> Iterator[tuple[str, set[str], Path, str]]:
+def mounts() -> Iterator[tuple[str, set[str], Path, str]]:
     """The cgroup file systems: type, options, where they are mounted, and which group is their root."""
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         before, _, after = line.partition(" - ")

@@ -120,7 +120,7 @@ class TreeWorkspace:
         """See `ports.Workspace`. Raises Invalid for a `cwd` outside, Unavailable if the workspace is closed or busy."""
         if self._closing is not None or self._running is not None:
             raise Unavailable("the workspace is closed" if self._closing else "the workspace runs a command already")
-        _check(command)
+        check_command(command)
         running = self._running = Running(self._reaper, output, self._held.group.members)
         try:
             await self._enclosure.prepare()
@@ -139,7 +139,7 @@ class TreeWorkspace:
             ended = await running.run(self._launch(command, wrapped))
         finally:
             fault = wrapped.fault()
-        judged = _judge(ended, command, self._held.request.limits, before, self._held.group.hits())
+        judged = judge(ended, command, self._held.request.limits, before, self._held.group.hits())
         if fault and judged.result is Result.FAILURE and judged.cause is Cause.NONE:
             return replace(judged, result=Result.ERROR, cause=Cause.EXECUTOR, detail=fault)
         return judged
@@ -179,7 +179,7 @@ class TreeWorkspace:
             await self._held.clear(self._held.folders)
 
 
-def _check(command: Command) -> None:
+def check_command(command: Command) -> None:
     """Refuse what cannot be passed to a program, and a folder outside of the workspace."""
     path = PurePosixPath(command.cwd)
     if path.is_absolute() or ".." in path.parts:
@@ -193,7 +193,7 @@ def _check(command: Command) -> None:
             raise Invalid(f"{name!r} is not a name for a variable of the environment")
 
 
-def _judge(ended: Ended, command: Command, limits: Limits, before: Hits, after: Hits) -> Exit:
+def judge(ended: Ended, command: Command, limits: Limits, before: Hits, after: Hits) -> Exit:
     """Say what ended a command: a wish, a clock, a resource limit that it ran into, or itself."""
     match ended.stop:
         case Stop.KILLED:
