@@ -21,6 +21,11 @@ need cc gcc
 need socat socat
 need ip iproute2
 need faketime faketime
+need podman podman
+need runc runc
+need conmon conmon
+need netavark netavark
+need docker-registry docker-registry
 
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

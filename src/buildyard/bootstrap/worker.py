@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from buildyard.adapters.executors.container import ContainerExecutor
 from buildyard.adapters.executors.dummy import DummyExecutor
 from buildyard.adapters.executors.process import ProcessExecutor
 from buildyard.adapters.executors.sandbox import SandboxExecutor
 from buildyard.adapters.executors.workspace import STANDARD_PATH
 from buildyard.adapters.sources.folder import AnyFetcher, FolderFetcher
 from buildyard.adapters.sources.git import GitFetcher
+from buildyard.bootstrap.containers import container_options
 from buildyard.client.worker import WorkerClient
 from buildyard.domain.sources import SourcePolicy
 from buildyard.ports import Executor, Probe
@@ -54,6 +56,8 @@ def make_executor(name: ExecutorName, settings: Settings, state: Path) -> Execut
             )
         case "process":
             return ProcessExecutor(state, search_path=search_path)
+        case "container":
+            return ContainerExecutor(state, container_options(settings))
         case "dummy":
             return DummyExecutor(state)
         case "auto":

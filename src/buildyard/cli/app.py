@@ -5,7 +5,7 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
-from buildyard.cli import overview, retention, spare_rich
+from buildyard.cli import images, overview, retention, spare_rich
 from buildyard.cli.exits import ExitCode, carry_out
 from buildyard.cli.notify import deliveries_app, notify_app
 from buildyard.cli.triggers import add_trigger_commands
@@ -26,6 +26,7 @@ app.add_typer(token_app, name="token")
 app.add_typer(user_app, name="user")
 app.add_typer(worker_app, name="worker")
 app.add_typer(yard_app, name="yard")
+app.add_typer(images.app, name="image")
 
 app.add_typer(retention.app, name="retention")
 app.command("top")(overview.top)

@@ -19,7 +19,7 @@ from buildyard.cli.exits import ExitCode
 from buildyard.cli.output import console, file_size, print_json
 from buildyard.client.native import NativeClient
 from buildyard.domain.errors import EngineError, Unavailable
-from buildyard.settings import Settings, process_environment, read_settings
+from buildyard.settings import ExecutorName, Settings, process_environment, read_settings
 from buildyard.version import VERSION
 
 OLD_SQLITE = (3, 35)
@@ -60,7 +60,7 @@ async def doctor(*, as_json: bool) -> int:
     findings = [_python(), _sqlite(), _disk(settings), _cgroups()]
     findings += await asyncio.gather(*(_program(program) for program in PROGRAMS))
     executors = await _executors(settings)
-    findings += [*executors, await _server(settings)]
+    findings += [*executors, await _containers(settings), await _server(settings)]
     if as_json:
         print_json({"version": VERSION, "system": platform.platform(), "findings": findings})
     else:
@@ -126,9 +126,16 @@ async def _program(program: Program) -> Finding:
     return Finding(what=program.name, state="ok", found=first or path)
 
 
-async def _executors(settings: Settings) -> list[Finding]:
+async def _containers(settings: Settings) -> Finding:
+    """The container engine, which is worth a note where it is not asked for."""
+    finding = (await _executors(settings, ("container",)))[0]
+    is_wanted = settings.worker.executor == "container"
+    return finding if finding.state == "ok" or is_wanted else msgspec.structs.replace(finding, state="note")
+
+
+async def _executors(settings: Settings, names: tuple[ExecutorName, ...] = ("sandbox", "process")) -> list[Finding]:
     with tempfile.TemporaryDirectory(prefix="buildyard-doctor-") as folder:
-        probes = await probe_executors(settings, Path(folder))
+        probes = await probe_executors(settings, Path(folder), names)
     findings = []
     for name, probe in probes.items():
         state = "missing" if not probe.usable else "note" if probe.missing else "ok"

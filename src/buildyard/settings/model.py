@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 
-ExecutorName = Literal["auto", "process", "sandbox", "dummy"]
+ExecutorName = Literal["auto", "process", "sandbox", "container", "dummy"]
+PullRule = Literal["missing", "always", "never"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,9 @@ class Worker:
         shown="number of CPUs",
     )
     executor: ExecutorName = setting(
-        "auto", "How jobs run. `auto` takes the strongest one that works here.", "BUILDYARD_EXECUTOR"
+        "auto",
+        "How jobs run. `auto` takes the strongest of `sandbox` and `process` that works here.",
+        "BUILDYARD_EXECUTOR",
     )
     name: str = setting(
         lambda: socket.gethostname(),
@@ -219,6 +222,32 @@ class Sandbox:
     )
     hidden_paths: tuple[str, ...] = setting(
         (), "Further files and folders of the host that jobs must not see.", "BUILDYARD_SANDBOX_HIDDEN_PATHS"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """The executor `container`."""
+
+    host: str = setting(
+        "",
+        "The container engine on this machine: `unix:///path` or `tcp://host:port`. Empty: `DOCKER_HOST`, else the "
+        "first that is there of `/run/podman/podman.sock`, `$XDG_RUNTIME_DIR/podman/podman.sock` and "
+        "`/var/run/docker.sock`.",
+        "BUILDYARD_CONTAINER_HOST",
+    )
+    image: str = setting(
+        "", "The image of jobs that name none. Empty: such jobs are refused.", "BUILDYARD_CONTAINER_IMAGE"
+    )
+    pull: PullRule = setting(
+        "missing",
+        "When images are pulled. `always` asks the registry before each job, and uses what is here if that fails.",
+        "BUILDYARD_CONTAINER_PULL",
+    )
+    auth_file: str = setting(
+        "",
+        "File with credentials for registries, in the format of Docker's `config.json` (`auths`).",
+        "BUILDYARD_CONTAINER_AUTH_FILE",
     )
 
 
@@ -378,6 +407,7 @@ class Settings:
     sources: Sources = field(default_factory=Sources)
     worker: Worker = field(default_factory=Worker)
     sandbox: Sandbox = field(default_factory=Sandbox)
+    container: Container = field(default_factory=Container)
     limits: Limits = field(default_factory=Limits)
     blobs: Blobs = field(default_factory=Blobs)
     caches: Caches = field(default_factory=Caches)
@@ -389,6 +419,7 @@ class Settings:
     job_environment: dict[str, str] = field(default_factory=dict, repr=False)
     source_environment: dict[str, str] = field(default_factory=dict, repr=False)
     unknown_variables: tuple[str, ...] = ()
+    container_places: tuple[str, ...] = ()
 
     @property
     def database_url(self) -> str:
@@ -425,9 +456,20 @@ class Settings:
         return self.data / "run" / "server.sock"
 
     @property
+    def container_address(self) -> str:
+        """The container engine: the one that is set, else the first of the usual places that has a socket."""
+        places = (self.container.host, *self.container_places)
+        found = next((each for each in places if each and not _is_absent_socket(each)), "")
+        return self.container.host or found or next((each for each in places if each), "")
+
+    @property
     def operator_token(self) -> Path:
         """The file with the token by which the command line on this machine acts as the operator."""
         return self.data / "operator.token"
+
+
+def _is_absent_socket(address: str) -> bool:
+    return address.startswith("unix://") and not Path(address.removeprefix("unix://")).exists()
 
 
 def processors() -> int:

@@ -63,8 +63,18 @@ def _build(values: Mapping[str, Any], environment: Mapping[str, str]) -> Setting
         **parts,
         job_environment=_passing(environment, parts["worker"].pass_environment),
         source_environment=_passing(environment, (*parts["sources"].pass_environment, "PATH", "HOME")),
+        container_places=_container_places(environment),
         unknown_variables=tuple(sorted(n for n in environment if n.startswith("BUILDYARD_") and n not in known)),
     )
+
+
+def _container_places(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Where a container engine may be, the first wins: where Docker's own clients look, then the usual sockets."""
+    if named := environment.get("DOCKER_HOST"):
+        return (named,)
+    own = environment.get("XDG_RUNTIME_DIR")
+    sockets = ("/run/podman/podman.sock", f"{own}/podman/podman.sock" if own else "", "/var/run/docker.sock")
+    return tuple(f"unix://{path}" for path in sockets if path)
 
 
 def as_variables(settings: Settings, *parts: str) -> dict[str, str]:
@@ -126,9 +136,14 @@ def _check(settings: Settings) -> None:
 
 
 def _check_work(settings: Settings) -> None:
-    """Numbers that make no sense."""
+    """Numbers and addresses that make no sense."""
     if settings.worker.slots < 0 or settings.worker.drain_seconds < 0:
         raise BadSettings("worker.slots (BUILDYARD_WORKERS) and worker.drain_seconds must not be negative")
+    if settings.container.host and not settings.container.host.startswith(("unix:///", "tcp://")):
+        raise BadSettings(
+            "container.host (BUILDYARD_CONTAINER_HOST) must be unix:///path or tcp://host:port, "
+            f"not {settings.container.host!r}"
+        )
     if settings.server.unsupported_seconds < 0:
         raise BadSettings("server.unsupported_seconds (BUILDYARD_UNSUPPORTED_SECONDS) must not be negative")
     if not 1 <= settings.server.lease_seconds <= 86_400:

@@ -7,7 +7,7 @@ from traceback import format_exception
 
 import structlog
 
-from buildyard.domain.errors import EngineError, Forbidden
+from buildyard.domain.errors import EngineError, Forbidden, NotFound
 from buildyard.domain.specs import StepSpec
 from buildyard.domain.states import Cause, Result
 from buildyard.ports import Executor, Exit, Workspace, WorkspaceRequest
@@ -109,24 +109,27 @@ async def _open(bench: Bench, held: HeldAttempt, room: _Room, step: StepLog) -> 
         return Ending(result=Result.ERROR, cause=Cause.UNSUPPORTED, detail=detail)
     introduce(bench, held, executor, step)
     try:
-        room.workspace = await _open_whole(executor, _request(bench, held.grant))
+        room.workspace = await _open_whole(executor, _request(bench, held.grant, step))
+    except NotFound as exc:
+        return failed(exc, Cause.UNSUPPORTED)
     except EngineError as exc:
         return failed(exc, Cause.EXECUTOR)
     return None
 
 
 async def _open_whole(executor: Executor, request: WorkspaceRequest) -> Workspace:
-    """Open a workspace; if that is cancelled meanwhile, close it, for nobody else will."""
+    """Open a workspace; if that is cancelled too late to keep it from being made, close it, for nobody else will."""
     opening = asyncio.ensure_future(executor.open(request))
     try:
         return await asyncio.shield(opening)
     except asyncio.CancelledError:
-        with suppress(EngineError):
+        opening.cancel()
+        with suppress(EngineError, asyncio.CancelledError):
             await (await opening).close()
         raise
 
 
-def _request(bench: Bench, grant: JobGrant) -> WorkspaceRequest:
+def _request(bench: Bench, grant: JobGrant, step: StepLog) -> WorkspaceRequest:
     """The workspace that a job asks for. Raises Forbidden if it may not have the host's network."""
     if grant.spec.network == "host" and not (grant.trusted and bench.config.host_network):
         raise Forbidden("no job gets the host's network here (setting worker.host_network)")
@@ -138,6 +141,7 @@ def _request(bench: Bench, grant: JobGrant) -> WorkspaceRequest:
         limits=grant.spec.limits,
         network=grant.spec.network,
         trusted=grant.trusted,
+        say=step.say,
     )
 
 

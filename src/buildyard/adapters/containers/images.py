@@ -86,7 +86,7 @@ class Images:
         begun = time.monotonic()
         progress = _Progress(reference, say)
         async with self._engine.open("POST", path, headers=headers) as pieces:
-            async for line in _lines(pieces):
+            async for line in json_lines(pieces):
                 progress.take(line)
         say(f"image {reference} pulled: {progress.words}, in {time.monotonic() - begun:.1f} s")
 
@@ -110,9 +110,10 @@ class _Progress:
 
     @property
     def words(self) -> str:
+        """How much is here; engines count the image's own description among its parts."""
         done = sum(self.layers.values())
         size = f", {sum(self.sizes.values()) / _MIB:.1f} MiB" if any(self.sizes.values()) else ""
-        return f"{done} of {len(self.layers)} layers{size}"
+        return f"{done} of {len(self.layers)} parts{size}"
 
     def take(self, line: dict[str, Any]) -> None:
         """A line of the engine; Unavailable with its words if it is a failure."""
@@ -130,7 +131,7 @@ class _Progress:
             self.say(f"pulling image {self.reference}: {self.words}")
 
 
-async def _lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any]]:
+async def json_lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any]]:
     """The JSON objects of a stream that has one on each line."""
     rest = b""
     async for piece in pieces:

@@ -7,13 +7,14 @@ worker finds what a killed one left.
 
 import asyncio
 import os
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from buildyard.adapters.containers.credentials import Credentials
 from buildyard.adapters.containers.engine import ContainerEngine, EngineFacts, path_of
-from buildyard.adapters.containers.images import Image, Images, Pull
+from buildyard.adapters.containers.images import Image, Images, Pull, bare_reference
 from buildyard.adapters.executors.cgroups import Cgroups, Group, find_cgroups, remove_parents
 from buildyard.adapters.executors.container_groups import (
     GroupPlace,
@@ -136,7 +137,9 @@ class ContainerExecutor:
         address = request.image or self._options.image
         if not address:
             raise NotFound("the job names no image, and BUILDYARD_CONTAINER_IMAGE names none for such jobs")
-        return await self._images.ensure(address, request.say)
+        image = await self._images.ensure(address, request.say)
+        request.say(f"image: {bare_reference(address)}, {image.id.removeprefix('sha256:')[:12]}")
+        return image
 
     async def _start(self, request: WorkspaceRequest, image: Image, made: "_Made") -> None:
         """Make the container and start its keeper, with the first network that works here if any will do."""
@@ -144,12 +147,12 @@ class ContainerExecutor:
         for last, network in ((network is networks[-1], network) for network in networks):
             try:
                 await self._start_with(request, image, made, network)
-            except Unavailable as exc:
+            except (Conflict, Unavailable) as exc:
                 await self._remove_container(made)
                 if any(words in str(exc) for words in _NO_SHELL):
                     raise NotFound(f"the image has no /bin/sh, which Buildyard needs to run steps: {exc}") from exc
                 if last:
-                    raise
+                    raise Unavailable(f"cannot start a container: {exc}") from exc
             else:
                 if request.network == "default":
                     self._network = network
@@ -166,7 +169,9 @@ class ContainerExecutor:
 
     async def _start_with(self, request: WorkspaceRequest, image: Image, made: "_Made", network: str) -> None:
         body = await self._container(request, image, made, network)
-        made.container = (await self._engine.call("POST", path_of("containers", "create"), body))["Id"]
+        name = f"buildyard-{self._identity.state}-{request.key}"
+        made.container = name
+        await _whole(self._engine.call("POST", path_of("containers", "create", name=name), body))
         stream = path_of("containers", made.container, "attach", stream=1, stdin=1, stdout=1, stderr=1)
         made.keeper = Keeper(await self._engine.upgrade(stream))
         await self._engine.call("POST", path_of("containers", made.container, "start"))
@@ -267,6 +272,16 @@ class _Made:
     def control(self) -> Path:
         """Where scripts for the keeper lie."""
         return self.folders.root / "control"
+
+
+async def _whole(making: Coroutine[None, None, Any]) -> None:
+    """Make something even if this is cancelled meanwhile, so that what was made is known and can be removed."""
+    task = asyncio.ensure_future(making)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
 
 
 async def remove_container(engine: ContainerEngine, container: str) -> None:

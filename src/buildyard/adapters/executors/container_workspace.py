@@ -47,6 +47,16 @@ class ContainerWorkspace:
         """See `ports.Workspace`."""
         return self._opened.place.inside
 
+    @property
+    def home(self) -> Path:
+        """See `ports.Workspace`."""
+        return self._opened.folders.home
+
+    @property
+    def inside_home(self) -> str:
+        """See `ports.Workspace`."""
+        return self._opened.place.environment["HOME"]
+
     async def run(self, command: Command, output: OutputSink) -> Exit:
         """See `ports.Workspace`. Raises Invalid for a `cwd` outside, Unavailable if the workspace is closed or busy."""
         if self._closing is not None or self._running is not None:

@@ -1,0 +1,98 @@
+"""Builds in containers, from the submission to the last container's removal."""
+
+from pathlib import Path
+
+import pytest
+
+from e2e.running import (
+    finished,
+    has_logged,
+    job_of,
+    kill_stranger,
+    log_of,
+    nothing_left,
+    script,
+    served,
+    step_log,
+    submit,
+)
+from podman import IMAGE, Podman
+
+
+def settings(podman: Podman, **more: str) -> dict[str, str]:
+    """A server with one worker, whose jobs run in containers."""
+    return {
+        "BUILDYARD_EXECUTOR": "container",
+        "BUILDYARD_CONTAINER_HOST": podman.address,
+        "BUILDYARD_CONTAINER_PULL": "never",
+        "BUILDYARD_WORKERS": "2",
+        **more,
+    }
+
+
+@pytest.mark.covers("executors.container.build", "executors.container.image")
+async def test_jobs_run_side_by_side_in_containers_and_pass_on_outputs(podman: Podman, tmp_path: Path) -> None:
+    async with served(tmp_path / "data", **settings(podman)) as yard:
+        client = yard.client()
+        build = await submit(
+            client,
+            left=script("l", "echo left > out; echo tool > /opt-tool", "cat /opt-tool", image=IMAGE, outputs=["out"]),
+            right=script("r", "until [ -e /opt-right ]; do echo > /opt-right; done; echo right", image=IMAGE),
+            both=script("b", "cat out; hostname", image=IMAGE, needs=["left", "right"]),
+            absent=script("a", "true", image="localhost/absent:1", allow_failure=True),
+            none=script("n", "true", allow_failure=True),
+        )
+        tree = await finished(client, build)
+
+        assert {job.name: job.result for job in tree.jobs} == {
+            "left": "success",
+            "right": "success",
+            "both": "success",
+            "absent": "error",
+            "none": "error",
+        }
+        assert (await step_log(client, tree, "left", 2)).startswith(b"tool\n")
+        assert await step_log(client, tree, "both") == b"left\nbuildyard\n"
+        for name, words in {
+            "absent": "buildyard image load FILE --as NAME",
+            "none": "BUILDYARD_CONTAINER_IMAGE",
+        }.items():
+            attempt = job_of(tree, name).attempts[0]
+            assert (attempt.result, attempt.cause) == ("error", "unsupported")
+            assert words in attempt.detail
+            assert words in (await log_of(client, attempt.steps[0].log)).decode()
+        await nothing_left(yard.data / "worker")
+        assert podman.containers(label="buildyard.state") == []
+
+
+@pytest.mark.covers("executors.container.killed", "engine.recovery.worker")
+async def test_a_killed_workers_containers_are_gone_before_the_next_attempt(podman: Podman, tmp_path: Path) -> None:
+    async with served(tmp_path / "data", **settings(podman)) as yard:
+        client = yard.client()
+        command = "echo attempt $BUILDYARD_ATTEMPT; [ $BUILDYARD_ATTEMPT -gt 1 ] || setsid sleep 1000"
+        build = await submit(client, held=script("h", command, image=IMAGE))
+        await has_logged(client, build, "held", b"attempt 1\n")
+        first = podman.containers(label="buildyard.state")
+
+        await kill_stranger(await yard.worker_pid())
+        tree = await finished(client, build)
+
+        assert tree.build.result == "success"
+        assert [attempt.lost for attempt in job_of(tree, "held").attempts] == [True, False]
+        assert len(first) == 1
+        await nothing_left(yard.data / "worker")
+        assert podman.containers(label="buildyard.state") == []
+
+
+async def test_a_cancelled_build_ends_its_container(podman: Podman, tmp_path: Path) -> None:
+    async with served(tmp_path / "data", **settings(podman)) as yard:
+        client = yard.client()
+        build = await submit(client, held=script("h", "echo begun; (trap '' TERM; setsid sleep 1000)", image=IMAGE))
+        await has_logged(client, build, "held", b"begun\n")
+
+        await client.cancel(build.uid, "enough")
+        tree = await finished(client, build)
+
+        assert tree.build.result == "cancelled"
+        await nothing_left(yard.data / "worker")
+        assert podman.containers(label="buildyard.state") == []
