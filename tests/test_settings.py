@@ -78,7 +78,7 @@ def test_a_mistake_in_the_file_is_named_with_file_line_and_key(tmp_path: Path, t
         ("BUILDYARD_PORT", "http", "variable BUILDYARD_PORT must be a whole number"),
         ("BUILDYARD_PORT", "70000", "between 0 and 65535"),
         ("BUILDYARD_ALLOW_LOCAL_SOURCES", "maybe", "must be 1, 0, true, false, on or off"),
-        ("BUILDYARD_EXECUTOR", "docker", "must be one of auto, process, sandbox, dummy"),
+        ("BUILDYARD_EXECUTOR", "docker", "must be one of auto, process, sandbox, container, dummy"),
         ("BUILDYARD_WORKERS", "-1", "must not be negative"),
         ("BUILDYARD_DRAIN_SECONDS", "long", "must be a number"),
         ("BUILDYARD_URL", "localhost:8010", "BUILDYARD_URL"),
