@@ -265,6 +265,36 @@ class SavedCache(Message, frozen=True, kw_only=True):
     receipt: str = ""
 
 
+class ReportedTest(Message, frozen=True, kw_only=True):
+    """A test that ran; `value` is passed, failed, error or skipped, `message` says why if it did not pass."""
+
+    name: str
+    value: str
+    suite: str = ""
+    path: str = ""
+    line: int = 0
+    duration_ns: int = 0
+    message: str = ""
+
+
+class ReportedTests(Message, frozen=True, kw_only=True):
+    """The tests of one report. Of very many the `cases` are only the first; the numbers count all."""
+
+    description: str
+    passed: int
+    failed: int
+    skipped: int
+    cases: list[ReportedTest] = []
+
+
+class MetricValue(Message, frozen=True, kw_only=True):
+    """A named number that a job measured."""
+
+    name: str
+    value: float
+    unit: str = ""
+
+
 class Finished(Message, frozen=True, kw_only=True, tag="finished"):
     """The attempt ended. Steps not reported finished have not run."""
 
@@ -275,6 +305,8 @@ class Finished(Message, frozen=True, kw_only=True, tag="finished"):
     detail: str = ""
     outputs: list[OutputFile] = []
     caches: list[SavedCache] = []
+    tests: list[ReportedTests] = []
+    metrics: list[MetricValue] = []
     at: int = 0
 
 

@@ -46,6 +46,7 @@ from buildyard.engine import (
     queue,
     receipts,
     receiving,
+    reports,
     retention,
     revisions,
     runner_files,
@@ -327,6 +328,12 @@ LETS_IN: dict[Callable[..., Any], tuple[set[str], Call]] = {
         lambda tx, who, at: files.will_stay(tx, who, at.upload.folder.sha256, seconds=60.0),
     ),
     garbage.note_collecting: (SERVER, lambda tx, who, _at: garbage.note_collecting(tx, who, is_first=True, dry=False)),
+    reports.list_tests: (READERS, lambda tx, who, at: reports.list_tests(tx, who, at.build)),
+    reports.list_metrics: (READERS, lambda tx, who, at: reports.list_metrics(tx, who, at.build)),
+    reports.read_history: (
+        READERS,
+        lambda tx, who, at: reports.read_history(tx, who, at.project, "main", "size"),
+    ),
     retention.list_rules: (
         READERS,
         lambda tx, who, at: retention.list_rules(tx, who, at.project, policy=at.world.engine.policy),

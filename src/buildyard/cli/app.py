@@ -136,11 +136,30 @@ def list_builds(
 
 
 @app.command()
-def show(build: BuildArgument, as_json: AsJson = False) -> None:
+def show(
+    build: BuildArgument,
+    tests: Annotated[bool, typer.Option("--tests", help="Show how its tests went, coverage and metrics.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Show a build and its jobs."""
-    from buildyard.cli import builds
+    from buildyard.cli import builds, reports
 
+    if tests:
+        _end(carry_out(lambda: reports.show_tests(build, as_json=as_json), as_json=as_json))
     _end(carry_out(lambda: builds.show_build(build, as_json=as_json), as_json=as_json))
+
+
+@app.command()
+def metrics(
+    name: Annotated[str, typer.Argument(help="The metric's name, such as coverage.lines.")],
+    project: Annotated[str, typer.Option(help="The project.")],
+    pipeline: Annotated[str, typer.Option(help="The pipeline.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show a metric over the newest builds of a pipeline."""
+    from buildyard.cli import reports
+
+    _end(carry_out(lambda: reports.show_history(name, project, pipeline, as_json=as_json), as_json=as_json))
 
 
 @app.command()

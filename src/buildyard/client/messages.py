@@ -319,6 +319,57 @@ class Removed(Message, frozen=True, kw_only=True):
     lost: int = 0
 
 
+class TestSet(Message, frozen=True, kw_only=True):
+    """What one report of tests said; `description` is its path."""
+
+    id: int
+    job: str
+    description: str
+    passed: int
+    failed: int
+    skipped: int
+
+
+class TestResult(Message, frozen=True, kw_only=True):
+    """How a test of the set `set` went: `status` is error, failed, skipped or passed."""
+
+    id: int
+    set: int
+    name: str
+    suite: str
+    path: str
+    line: int
+    seconds: float
+    status: str
+    message: str
+
+
+class TestResults(Message, frozen=True, kw_only=True):
+    """A build's reports of tests and a page of the tests, the worst first; `cursor` asks for the next page."""
+
+    sets: list[TestSet]
+    tests: list[TestResult]
+    cursor: str = ""
+
+
+class Metric(Message, frozen=True, kw_only=True):
+    """A named number that a job of a build measured."""
+
+    id: int
+    build: int
+    number: int
+    job: str
+    name: str
+    value: float
+    unit: str
+
+
+class Metrics(Message, frozen=True, kw_only=True):
+    """Metrics of a build by name, or of one name over the builds of a pipeline, newest first."""
+
+    metrics: list[Metric]
+
+
 class Bounds(Message, frozen=True, kw_only=True):
     """How much is kept: of the last `days`, the newest `count`, at most `size` bytes; 0: no bound, null: not said."""
 

@@ -22,6 +22,7 @@ from buildyard.client.messages import (
     Folder,
     Keep,
     Message,
+    Metrics,
     NewNotification,
     NewPassword,
     NewRule,
@@ -36,6 +37,7 @@ from buildyard.client.messages import (
     Removed,
     Rules,
     Submission,
+    TestResults,
     Token,
     Tokens,
     Tree,
@@ -165,6 +167,20 @@ class NativeClient:
             if reply.status != 200:
                 raise _error(reply.status, data)
             return LogPart(data, reply.headers.get(SEALED_HEADER) == "true")
+
+    async def tests(self, build: str, *, status: str = "", cursor: str = "", limit: int = 100) -> TestResults:
+        """How a build's tests went, the worst first, or those with one status."""
+        query = urlencode({"status": status, "cursor": cursor, "limit": limit})
+        return await self._get(f"/builds/{quote(build, safe='')}/tests?{query}", TestResults)
+
+    async def metrics(self, build: str) -> Metrics:
+        """What a build measured."""
+        return await self._get(f"/builds/{quote(build, safe='')}/metrics", Metrics)
+
+    async def metric_history(self, project: str, pipeline: str, name: str, *, before: int = 0) -> Metrics:
+        """One metric over the builds of a pipeline, newest first, a page at a time."""
+        query = urlencode({"project": project, "pipeline": pipeline, "name": name, "before": before})
+        return await self._get(f"/metrics?{query}", Metrics)
 
     async def keep(self, build: str, *, keep: bool, reason: str = "") -> Build:
         """Set a build's keep mark, or take it away."""

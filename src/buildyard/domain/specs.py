@@ -124,6 +124,18 @@ class SecretUse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReportSpec:
+    """Files that say how tests went or what was measured: `junit`, `cobertura`, `lcov` or `metrics`.
+
+    `path` is a glob relative to the workspace. Without a `required` one the job fails.
+    """
+
+    type: str
+    path: str
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
     """One job of a pipeline: what one worker runs in one workspace.
 
@@ -139,6 +151,7 @@ class JobSpec:
     secrets: tuple[SecretUse, ...] = ()
     caches: tuple[CacheSpec, ...] = ()
     outputs: tuple[str, ...] = ()
+    reports: tuple[ReportSpec, ...] = ()
     require: Requirement = Requirement()
     limits: Limits = Limits()
     retry: Retry = Retry()

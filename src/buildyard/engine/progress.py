@@ -13,6 +13,7 @@ from buildyard.domain.errors import Conflict, NotFound, Unavailable
 from buildyard.domain.ids import AttemptId, BuildId, LogId, Moment, Sha256, StepId
 from buildyard.domain.states import PASSED, Phase, Result, goes_with
 from buildyard.domain.trust import is_trusted
+from buildyard.engine import reports
 from buildyard.engine.engine import Engine
 from buildyard.engine.leasing import fencing_digest
 from buildyard.engine.receipts import may_name
@@ -254,6 +255,7 @@ class _Recording:
         self.actor = actor
         self.build = build
         self.job = job
+        self.last_step = StepId(0)
 
     async def record(self, attempt: Attempt, steps: dict[StepId, Step], items: list[Progress]) -> Ack | None:
         """Take the items, or say why not; `build` is then as it was moved."""
@@ -267,6 +269,7 @@ class _Recording:
         if contradiction := _contradiction(items):
             return Ack(answer=Answer.REFUSED, detail=contradiction)
         before_steps = dict(steps)
+        self.last_step = max(steps, key=lambda key: steps[key].number, default=StepId(0))
         after, end = self._move(attempt, steps, items)
         if isinstance(end, Finished):
             refusal = await self._refusal(end)
@@ -328,6 +331,7 @@ class _Recording:
         tx = self.tx
         if end.result in PASSED:
             await self._keep(job, attempt, end)
+        await reports.record(tx, self.build, job, self.last_step, end)
         attempts.add_usage(tx, self.build.pipeline, tx.now - attempt.leased_at)
         spec = await pipelines.job_spec(tx, job.spec) if end.result not in PASSED else None
         state = attempt.state

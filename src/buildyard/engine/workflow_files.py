@@ -23,6 +23,7 @@ from buildyard.domain.specs import (
     Limits,
     LockSpec,
     PipelineSpec,
+    ReportSpec,
     Requirement,
     Retry,
     StepSpec,
@@ -55,6 +56,7 @@ SCRIPT_BYTES = 512 * 1024
 MOST_GRAPH_FAULTS = 200
 """A long cycle would otherwise be told once for each of its jobs."""
 
+REPORTS = ("junit", "cobertura", "lcov", "metrics")
 NETWORKS = ("default", "none", "host")
 RETRIED = (Result.FAILURE, Result.LOG_LIMIT, Result.OUTPUT_LIMIT, Result.TIMEOUT, Result.ERROR)
 
@@ -254,6 +256,16 @@ def _cache(reading: Reading, node: yaml.Node, path: str) -> CacheSpec:
     return CacheSpec(**{"path": "", **values})
 
 
+def _report(reading: Reading, node: yaml.Node, path: str) -> ReportSpec:
+    """`{type, path, required}`."""
+    before = len(reading.faults)
+    values = mapping(reading, node, path, _REPORT)
+    for key in ("type", "path"):
+        if key not in values and len(reading.faults) == before:
+            reading.fault(node, f"{path}.{key}", "is missing")
+    return ReportSpec(**{"type": "", "path": "", **values})
+
+
 def _step(reading: Reading, node: yaml.Node, path: str) -> StepSpec:
     """A script, or `{run, name, shell, env, timeout}`; a step without a name is named by its number later."""
     if isinstance(node, yaml.ScalarNode):
@@ -344,6 +356,7 @@ _AS_THEY_ARE = (
     "image",
     "caches",
     "outputs",
+    "reports",
     "retry",
     "priority",
     "allow_failure",
@@ -355,6 +368,11 @@ _AS_THEY_ARE = (
 
 LABEL = matching(_WORD, "a label")
 _CACHE: dict[str, Read] = {"path": path_text(check_path), "key_files": listing(path_text(check_pattern))}
+_REPORT: dict[str, Read] = {
+    "type": one_of(*REPORTS),
+    "path": path_text(check_pattern),
+    "required": truth,
+}
 _STEP: dict[str, Read] = {
     "name": name_text,
     "run": _script,
@@ -386,6 +404,7 @@ _JOB: dict[str, Read] = {
     "env": environment,
     "caches": listing(_cache),
     "outputs": listing(path_text(check_pattern)),
+    "reports": listing(_report),
     "labels": listing(LABEL),
     "features": listing(matching(_WORD, "a feature such as kvm")),
     "executor": matching(_WORD, "the name of an executor"),

@@ -22,8 +22,10 @@ from buildyard.store.tables import (
     jobs,
     log_removals,
     logs,
+    metrics,
     revisions,
     steps,
+    test_results,
 )
 from buildyard.store.transactions import Transaction
 
@@ -61,6 +63,10 @@ ALL_ARTIFACTS = Statement(
     select(artifacts.c.id, artifacts.c.sha256).where(artifacts.c.build == given("of")).limit(given("most"))
 )
 DROP_ARTIFACT = Statement(delete(artifacts).where(artifacts.c.id == given("key")))
+ALL_TESTS = Statement(select(test_results.c.id).where(test_results.c.build == given("of")).limit(given("most")))
+DROP_TEST = Statement(delete(test_results).where(test_results.c.id == given("key")))
+ALL_METRICS = Statement(select(metrics.c.id).where(metrics.c.build == given("of")).limit(given("most")))
+DROP_METRIC = Statement(delete(metrics).where(metrics.c.id == given("key")))
 ALL_LOGS = Statement(
     select(logs.c.id, logs.c.removed_at)
     .select_from(attempts.join(logs, logs.c.attempt == attempts.c.id))
@@ -154,7 +160,7 @@ async def remove_rows(tx: Transaction, build: BuildId, most: int) -> bool:
     if place is None:
         return True
     left = most
-    for take in (_drop_artifacts, _drop_logs, _drop_steps, _drop_attempts, _drop_jobs):
+    for take in (_drop_artifacts, _drop_tests, _drop_metrics, _drop_logs, _drop_steps, _drop_attempts, _drop_jobs):
         left -= await take(tx, build, left)
         if left <= 0:
             return False
@@ -167,6 +173,18 @@ async def _drop_artifacts(tx: Transaction, build: BuildId, most: int) -> int:
     await tx.execute_many(DROP_ARTIFACT, _keys(found))
     for digest in sorted(row[1] for row in found if row[1] is not None):
         await release_blob(tx, Sha256(digest), tx.now)
+    return len(found)
+
+
+async def _drop_tests(tx: Transaction, build: BuildId, most: int) -> int:
+    found = await tx.fetch(ALL_TESTS, of=build, most=most)
+    await tx.execute_many(DROP_TEST, _keys(found))
+    return len(found)
+
+
+async def _drop_metrics(tx: Transaction, build: BuildId, most: int) -> int:
+    found = await tx.fetch(ALL_METRICS, of=build, most=most)
+    await tx.execute_many(DROP_METRIC, _keys(found))
     return len(found)
 
 

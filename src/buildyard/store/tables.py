@@ -812,6 +812,60 @@ caches = Table(
     sqlite_autoincrement=True,
 )
 
+test_result_sets = Table(
+    "test_result_sets",
+    metadata,
+    _id(),
+    _to("build", "builds"),
+    _to("job", "jobs"),
+    _to("step", "steps"),
+    _text("description"),
+    _text("category"),
+    _text("unit"),
+    _integer("passed"),
+    _integer("failed"),
+    _integer("skipped"),
+    _integer("complete", 1),
+    _moment("created_at"),
+    Index("ix_test_result_sets_build_id", "build", "id"),
+    Index("ix_test_result_sets_job", "job"),
+    Index("ix_test_result_sets_step", "step"),
+    sqlite_autoincrement=True,
+)
+
+test_results = Table(
+    "test_results",
+    metadata,
+    _id(),
+    _to("build", "builds"),
+    _integer("result_set"),
+    _text("name", None),
+    _text("suite"),
+    _text("path"),
+    _integer("line", 0),
+    _big("duration_ns"),
+    _text("value", None),
+    _text("message"),
+    Index("ix_test_results_build_value_id", "build", "value", "id"),
+    sqlite_autoincrement=True,
+)
+
+metrics = Table(
+    "metrics",
+    metadata,
+    _id(),
+    _to("build", "builds"),
+    _to("pipeline", "pipelines"),
+    _to("job", "jobs"),
+    _text("name", None),
+    _text("value", None),
+    _text("unit"),
+    UniqueConstraint("job", "name"),
+    Index("ix_metrics_build", "build"),
+    Index("ix_metrics_pipeline_name_id", "pipeline", "name", "id"),
+    sqlite_autoincrement=True,
+)
+
 retention_rules = Table(
     "retention_rules",
     metadata,

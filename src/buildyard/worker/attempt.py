@@ -18,6 +18,7 @@ from buildyard.worker.environment import step_command
 from buildyard.worker.held import Ending, HeldAttempt
 from buildyard.worker.outputs import keep_outputs
 from buildyard.worker.placing import place_script, remove_script
+from buildyard.worker.reports import read_reports
 from buildyard.worker.secrets import hand_out
 from buildyard.worker.setup import failed, introduce, lay_in
 from buildyard.worker.step_log import StepLog
@@ -159,6 +160,7 @@ async def _run_steps(bench: Bench, held: HeldAttempt, room: _Room) -> Ending:
         step = StepLog(held, rows[number])
         ended = await _run_step(bench, held, room, spec, step)
         if ended.result is not Result.SUCCESS:
+            await _report(held, room, step)
             step.finish(ended)
             return _as_ending(ended, rows[number])
         if number < len(specs):
@@ -225,12 +227,22 @@ async def _keep(bench: Bench, held: HeldAttempt, room: _Room, step: StepLog) -> 
     """After success: outputs, then caches. What goes wrong with outputs is the attempt's end."""
     assert room.workspace is not None
     folder = room.workspace.folder
+    if ending := await _report(held, room, step):
+        step.say(ending.detail)
+        return ending
     outputs = await keep_outputs(bench, held, folder, step) if held.grant.spec.outputs else ()
     if isinstance(outputs, Ending):
         step.say(outputs.detail)
         return outputs
     caches = await save_caches(bench, folder, step, room.caches)
     return Ending(result=Result.SUCCESS, outputs=outputs, caches=tuple(caches))
+
+
+async def _report(held: HeldAttempt, room: _Room, step: StepLog) -> Ending | None:
+    """What the job's reports say goes with its end."""
+    if room.workspace is None or not held.grant.spec.reports:
+        return None
+    return await read_reports(held, room.workspace.folder, step)
 
 
 def _as_ending(ended: Exit, step: StepGrant) -> Ending:

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 
 from buildyard.domain.states import Cause, Result
-from buildyard.protocol import Finished, Held, JobGrant, OutputFile, SavedCache
+from buildyard.protocol import Finished, Held, JobGrant, MetricValue, OutputFile, ReportedTests, SavedCache
 from buildyard.worker.masking import Mask
 from buildyard.worker.reel import Reel
 
@@ -37,6 +37,8 @@ class HeldAttempt:
         self.task: asyncio.Task[None] | None = None
         self.stopped: Ending | None = None
         self.log_left = grant.spec.limits.log_bytes
+        self.tests: list[ReportedTests] = []
+        self.metrics: list[MetricValue] = []
         self.mask = Mask(secret.value for secret in grant.secrets) if grant.secrets else None
         self._ended = False
         reel.failed = self._fail
@@ -79,6 +81,8 @@ class HeldAttempt:
                 detail=self.masked(ending.detail),
                 outputs=list(ending.outputs),
                 caches=list(ending.caches),
+                tests=self.tests,
+                metrics=self.metrics,
             )
         )
 

@@ -11,7 +11,18 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from buildyard.apis.http import USER_BYTES, stream_of, user_bytes
-from buildyard.apis.native import access, mapping, notifications, overview, queue, retention, triggers, workers, yard
+from buildyard.apis.native import (
+    access,
+    mapping,
+    notifications,
+    overview,
+    queue,
+    reports,
+    retention,
+    triggers,
+    workers,
+    yard,
+)
 from buildyard.apis.native.auth import actor_of
 from buildyard.apis.native.errors import on_engine_error, on_http_error
 from buildyard.apis.native.schemas import MOST_BODY, M, decoded, number, whole
@@ -162,6 +173,7 @@ def native_app(
             *access.access_routes(engine, gate, limit),
             *workers.worker_routes(engine, gate, limit),
             *overview.overview_routes(engine, gate),
+            *reports.report_routes(engine, gate),
             *retention.retention_routes(engine, gate, limit),
             *notifications.notification_routes(engine, gate, limit),
             *queue.queue_routes(engine, gate, limit),

@@ -968,6 +968,64 @@ def upgrade() -> None:
     )
     op.create_index("ix_evaluation_changes_change", "evaluation_changes", ["change"])
     op.create_table(
+        "test_result_sets",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("build", sa.Integer(), nullable=False),
+        sa.Column("job", sa.Integer(), nullable=False),
+        sa.Column("step", sa.Integer(), nullable=False),
+        sa.Column("description", TEXT, server_default="", nullable=False),
+        sa.Column("category", TEXT, server_default="", nullable=False),
+        sa.Column("unit", TEXT, server_default="", nullable=False),
+        sa.Column("passed", sa.Integer(), nullable=False),
+        sa.Column("failed", sa.Integer(), nullable=False),
+        sa.Column("skipped", sa.Integer(), nullable=False),
+        sa.Column("complete", sa.Integer(), server_default="1", nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["build"], ["builds.id"], name=op.f("fk_test_result_sets_build"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["job"], ["jobs.id"], name=op.f("fk_test_result_sets_job"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["step"], ["steps.id"], name=op.f("fk_test_result_sets_step"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_test_result_sets")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_test_result_sets_build_id", "test_result_sets", ["build", "id"])
+    op.create_index("ix_test_result_sets_job", "test_result_sets", ["job"])
+    op.create_index("ix_test_result_sets_step", "test_result_sets", ["step"])
+    op.create_table(
+        "test_results",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("build", sa.Integer(), nullable=False),
+        sa.Column("result_set", sa.Integer(), nullable=False),
+        sa.Column("name", TEXT, nullable=False),
+        sa.Column("suite", TEXT, server_default="", nullable=False),
+        sa.Column("path", TEXT, server_default="", nullable=False),
+        sa.Column("line", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("duration_ns", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("value", TEXT, nullable=False),
+        sa.Column("message", TEXT, server_default="", nullable=False),
+        sa.ForeignKeyConstraint(["build"], ["builds.id"], name=op.f("fk_test_results_build"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_test_results")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_test_results_build_value_id", "test_results", ["build", "value", "id"])
+    op.create_table(
+        "metrics",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("build", sa.Integer(), nullable=False),
+        sa.Column("pipeline", sa.Integer(), nullable=False),
+        sa.Column("job", sa.Integer(), nullable=False),
+        sa.Column("name", TEXT, nullable=False),
+        sa.Column("value", TEXT, nullable=False),
+        sa.Column("unit", TEXT, server_default="", nullable=False),
+        sa.ForeignKeyConstraint(["build"], ["builds.id"], name=op.f("fk_metrics_build"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["job"], ["jobs.id"], name=op.f("fk_metrics_job"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["pipeline"], ["pipelines.id"], name=op.f("fk_metrics_pipeline"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_metrics")),
+        sa.UniqueConstraint("job", "name", name=op.f("uq_metrics_job_name")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_metrics_build", "metrics", ["build"])
+    op.create_index("ix_metrics_pipeline_name_id", "metrics", ["pipeline", "name", "id"])
+    op.create_table(
         "retention_rules",
         sa.Column("project", sa.Integer(), nullable=False),
         sa.Column("pipeline", sa.Integer(), nullable=False),
