@@ -861,7 +861,7 @@ metrics = Table(
     _text("value", None),
     _text("unit"),
     UniqueConstraint("job", "name"),
-    Index("ix_metrics_build", "build"),
+    Index("ix_metrics_build_name_id", "build", "name", "id"),
     Index("ix_metrics_pipeline_name_id", "pipeline", "name", "id"),
     sqlite_autoincrement=True,
 )

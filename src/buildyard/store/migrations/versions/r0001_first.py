@@ -1023,7 +1023,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("job", "name", name=op.f("uq_metrics_job_name")),
         sqlite_autoincrement=True,
     )
-    op.create_index("ix_metrics_build", "metrics", ["build"])
+    op.create_index("ix_metrics_build_name_id", "metrics", ["build", "name", "id"])
     op.create_index("ix_metrics_pipeline_name_id", "metrics", ["pipeline", "name", "id"])
     op.create_table(
         "retention_rules",
