@@ -162,6 +162,8 @@ class ModelServer:
         self.refuse_blobs: tuple[int, str] | None = None
         self.new_tokens = False
         self.clock_offset = 0
+        self.unknown: dict[str, object] = {}
+        self.withheld: set[str] = set()
         self.paused = False
         self.draining = False
         self.left: list[str] = []
@@ -497,7 +499,17 @@ class ModelServer:
                 answer = self._find_cache(msgspec.msgpack.decode(body, type=FindCache))
             case _:
                 raise Refused(404, "no such call")
-        return msgspec.msgpack.encode(answer)
+        return self._as_another_would(msgspec.msgpack.encode(answer))
+
+    def _as_another_would(self, data: bytes) -> bytes:
+        """An answer with fields that a newer server adds, or without those that an older one does not know."""
+        if not self.unknown and not self.withheld:
+            return data
+        answer = msgspec.msgpack.decode(data)
+        withheld = self.withheld - {"now"} if "worker" in answer else self.withheld  # the first Welcome told the time
+        fields = {name: value for name, value in answer.items() if name not in withheld}
+        jobs = [{**job, **self.unknown} for job in fields.get("jobs", [])]
+        return msgspec.msgpack.encode({**fields, **({"jobs": jobs} if jobs else {}), **self.unknown})
 
     def _blob(self, method: str, path: str, body: bytes) -> bytes:
         if self.refuse_blobs is not None:

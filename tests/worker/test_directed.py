@@ -93,6 +93,24 @@ async def test_what_runs_goes_on_and_is_reported_to_a_server_that_gives_no_more_
     assert end.result is Result.CANCELLED
 
 
+@pytest.mark.covers("worker.versions")
+@pytest.mark.parametrize("newer", [True, False], ids=["newer", "older"])
+async def test_a_server_that_tells_more_or_less_of_this_version_is_understood(
+    server: ModelServer, working: Working, newer: bool
+) -> None:
+    if newer:
+        server.unknown = {"later": {"nested": [1, None]}, "and_more": "words"}
+    else:
+        server.withheld = {"now", "paused", "draining", "drop"}
+        server.heartbeat_s = 0.05
+    attempt = server.submit(job("print hello"))
+    async with working():
+        await attempt.finished()
+        await server.until(lambda: len(server.heartbeats) > 2)
+
+    assert attempt.output() == "hello\n"
+
+
 @pytest.mark.covers("worker.clock")
 def test_the_servers_clock_counts_however_wrong_this_machines_is() -> None:
     clock = Clock()
