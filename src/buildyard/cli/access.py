@@ -39,10 +39,19 @@ async def list_tokens(user: str, *, as_json: bool) -> None:
         print_json(tokens)
         return
     rows = [
-        (str(token.id), token.user, token.name, " ".join(token.scopes), token.expires_at or "", token.revoked_at or "")
+        (
+            str(token.id),
+            token.user,
+            token.name,
+            " ".join(token.scopes),
+            token.project or "",
+            " ".join(token.labels),
+            token.expires_at or "",
+            token.revoked_at or "",
+        )
         for token in tokens
     ]
-    print_table(("id", "user", "name", "scopes", "expires", "revoked"), rows)
+    print_table(("id", "user", "name", "scopes", "project", "labels", "expires", "revoked"), rows)
 
 
 async def revoke_token(token: int, *, as_json: bool) -> None:

@@ -255,12 +255,17 @@ class NewToken(Message, frozen=True, kw_only=True):
 
 
 class Token(Message, frozen=True, kw_only=True):
-    """A token; `token` is its secret, told once, when it is made."""
+    """A token; `token` is its secret, told once, when it is made.
+
+    `project`: good for this one only (its slug, as far as who asks may know it). `labels` are those of its worker.
+    """
 
     id: int
     user: str
     scopes: list[str]
     name: str = ""
+    project: str | None = None
+    labels: list[str] = []
     token: str | None = None
     created_at: str
     expires_at: str | None = None

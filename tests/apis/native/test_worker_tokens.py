@@ -58,3 +58,15 @@ async def test_a_token_of_a_project_gives_jobs_of_that_project_whatever_the_labe
     bound = await token(server, "gpu", project=uids["his"])
 
     assert await claimed(server, "bound", bound, []) == ["his"]
+
+
+@pytest.mark.covers("worker.token")
+async def test_the_list_of_tokens_says_what_they_fix_and_not_their_secrets(server: Server) -> None:
+    assert (await server.submit(LABELLED.format(label="gpu"), project="his")).status == 201
+    wanted = {"user": "admin", "scopes": ["runner"], "project": "his", "labels": ["gpu", "feature:kvm"]}
+    made = (await server.call("POST", "/tokens", wanted)).body
+
+    listed = (await server.call("GET", "/tokens")).body["tokens"]
+
+    (found,) = [token for token in listed if token["id"] == made["id"]]
+    assert (found["project"], found["labels"], found["token"]) == ("his", ["gpu", "feature:kvm"], None)

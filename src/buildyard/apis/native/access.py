@@ -15,7 +15,7 @@ from buildyard.domain.errors import Invalid, NotFound
 from buildyard.domain.ids import SECOND, Moment, TokenId
 from buildyard.engine import identity
 from buildyard.engine.engine import Engine, system_clock
-from buildyard.engine.projects import find_project
+from buildyard.engine.projects import find_project, list_projects
 from buildyard.engine.sign_in import PasswordGate, make_user, set_password
 
 
@@ -66,7 +66,15 @@ class AccessRoutes:
         names = (
             {} if whose else {user.id: user.username for user in await self._engine.read(identity.list_users, actor)}
         )
-        found = [mapping.token(token, names.get(token.user, whose or "")) for token in tokens]
+        slugs = {project.id: project.slug for project in await self._engine.read(list_projects, actor)}
+        found = [
+            mapping.token(
+                token,
+                names.get(token.user, whose or ""),
+                project=None if token.project is None else slugs.get(token.project, "?"),
+            )
+            for token in tokens
+        ]
         return _answer(messages.Tokens(tokens=found))
 
     async def create_token(self, request: Request) -> Response:
@@ -83,7 +91,7 @@ class AccessRoutes:
             labels=tuple(wanted.labels),
             expires_at=_expiry(wanted.expires_in_s),
         )
-        return _answer(mapping.token(made.token, wanted.user, secret=made.secret), 201)
+        return _answer(mapping.token(made.token, wanted.user, project=wanted.project, secret=made.secret), 201)
 
     async def _project_uid(self, actor: Actor, slug: str | None) -> str | None:
         if slug is None:

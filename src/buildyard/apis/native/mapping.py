@@ -187,13 +187,15 @@ def user(found: User) -> messages.User:
     )
 
 
-def token(found: Token, username: str, *, secret: str | None = None) -> messages.Token:
+def token(found: Token, username: str, *, project: str | None = None, secret: str | None = None) -> messages.Token:
     """A token, with its secret if it was made just now."""
     return messages.Token(
         id=found.id,
         user=username,
         scopes=list(found.scopes),
         name=found.name,
+        project=project,
+        labels=list(found.labels),
         token=secret,
         created_at=iso(found.created_at),
         expires_at=_time(found.expires_at),
