@@ -1,6 +1,6 @@
 # Everything that one does with a checkout. The first two need nothing but Python 3.11, git, make and a package index.
 
-.PHONY: help run test check fix bench lock docs clean
+.PHONY: help run test check fix bench chaos lock docs clean
 
 PY := .venv/bin/python
 SOURCES := src tests tools bench
@@ -11,6 +11,7 @@ help:
 	@echo "make check   what CI runs: format, lint, types, import contracts, spelling, dead code, documents, tests"
 	@echo "make fix     format, and repair what the linter can repair"
 	@echo "make bench   measure, beside Buildbot and ninja"
+	@echo "make chaos   kill, cut and fill what runs, two hundred times, and see that nothing is lost"
 	@echo "make docs    write the generated documents anew"
 	@echo "make lock    write locks/*.txt anew (make lock UPGRADE=--upgrade)"
 
@@ -42,6 +43,11 @@ fix:
 bench:
 	@tools/make_venv.sh dev
 	$(PY) -m bench $(BENCH)
+
+chaos:
+	@tools/make_venv.sh dev
+	@tools/install_parts.sh
+	PYTHONPATH=tests $(PY) -m e2e.chaos $(CHAOS)
 
 docs:
 	@tools/make_venv.sh dev

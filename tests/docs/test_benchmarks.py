@@ -76,10 +76,28 @@ def test_the_page_says_how_the_table_is_made_anew() -> None:
     assert "make bench BENCH=" in text
 
 
-@pytest.mark.covers("speed.graph", "speed.logs.ingest", "speed.claims", "speed.idle")
+@pytest.mark.covers(
+    "speed.latency",
+    "speed.throughput",
+    "speed.graph",
+    "speed.reads",
+    "speed.logs.ingest",
+    "speed.logs.follow",
+    "speed.claims",
+    "speed.idle",
+)
 @pytest.mark.parametrize(
     ("row", "words"),
-    [("DAG of", "**Big graphs**"), ("log ingest", "**Log ingest**"), ("claim + finish", "**Claims on"), ("idle", "")],
+    [
+        ("submit →", "**One build end to end**"),
+        ("one-step builds", ""),
+        ("DAG of", "**Big graphs**"),
+        ("one build; list", "**One build over HTTP**"),
+        ("log ingest", "**Log ingest**"),
+        ("log follow", "**Viewers**"),
+        ("claim + finish", "**Claims on"),
+        ("idle", ""),
+    ],
 )
 def test_a_row_keeps_its_bars_or_the_page_says_with_figures_what_stands_in_the_way(row: str, words: str) -> None:
     missed = [figure.what for figure in figures() if figure.row.startswith(row) and figure.met == "no"]

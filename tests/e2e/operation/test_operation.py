@@ -24,10 +24,10 @@ async def test_a_server_tells_that_it_listens_how_it_is_and_what_it_does(tmp_pat
         assert "text/plain" in head
         assert b"buildyard_http_requests_total" in body
 
-        head, _ = await http_get(f"{yard.url}/api/projects?accountId=me", {"X-Request-ID": "ours-42"})
+        head, _ = await http_get(f"{yard.url}/api/nowhere", {"X-Request-ID": "ours-42"})
         assert "x-request-id: ours-42" in head.lower()
         entries = [json.loads(line) for line in yard.log.read_text().splitlines()]
-        assert any(entry.get("request") == "ours-42" and entry["path"] == "/api/projects" for entry in entries)
+        assert any(entry.get("request") == "ours-42" and entry["path"] == "/api/nowhere" for entry in entries)
         await yard.stop()
         worker = [json.loads(line) for line in (yard.data / "worker.log").read_text().splitlines() if line[0] == "{"]
         assert any(entry["event"] == "attempt_begun" and entry["build"] == build.id for entry in worker)
