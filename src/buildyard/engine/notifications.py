@@ -1,6 +1,6 @@
 """Rules of telling and the messages they lead to: make, list, remove; look at, send again."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from buildyard.domain.access import Actor, Permission, require, require_global
@@ -20,6 +20,7 @@ from buildyard.engine.engine import Engine
 from buildyard.store import audit, builds, deliveries, notifications, pipelines, projects
 from buildyard.store.deliveries import Delivery, Try
 from buildyard.store.notifications import Notification
+from buildyard.store.pipelines import Pipeline
 from buildyard.store.telling import TOPIC
 from buildyard.store.transactions import Transaction
 
@@ -95,6 +96,53 @@ def check_rule(actor: Actor, rule: Rule, means: Means) -> None:
         faults.append(Fault("credential", f"there is no credential {name!r}", "unknown_credential"))
     if faults:
         raise Invalid("the notification is not valid", tuple(faults))
+
+
+async def keep_rules(
+    tx: Transaction, pipeline: Pipeline, rules: Iterable[Rule], *, defined_by: str, created_by: str
+) -> bool:
+    """Make these be the rules of a pipeline that a file defines, in the caller's transaction; True if that changed any.
+
+    Rules that stay are the same ones as before. The caller has checked them with `check_rule`.
+    """
+    known = {found.rule: found for found in await notifications.of_file(tx, pipeline.id, defined_by, lock=True)}
+    wanted = dict.fromkeys(rules)
+    for rule, found in known.items():
+        if rule not in wanted:
+            await notifications.remove(tx, found.id)
+    new = [rule for rule in wanted if rule not in known]
+    for rule in new:
+        await notifications.add(
+            tx,
+            rule,
+            project=pipeline.project,
+            pipeline=pipeline.id,
+            build=None,
+            defined_by=defined_by,
+            created_by=created_by,
+        )
+    return bool(new) or not known.keys() <= wanted.keys()
+
+
+async def define_notifications(
+    tx: Transaction, actor: Actor, pipeline_uid: str, rules: tuple[Rule, ...], means: Means, *, defined_by: str
+) -> None:
+    """Make these be the rules of a pipeline that its file defines."""
+    pipeline = await pipelines.get_by_uid(tx, pipeline_uid)
+    project = await projects.get(tx, pipeline.project)
+    require(actor, Permission.CONFIGURE, project.owner, "project")
+    for rule in rules:
+        check_rule(actor, rule, means)
+    if await keep_rules(tx, pipeline, rules, defined_by=defined_by, created_by=actor.name):
+        told = [f"{rule.condition}: {shown_target(rule.target)}" for rule in rules]
+        await audit.add(tx, actor, "notification.define", pipeline.uid, project=project.id, details={"rules": told})
+
+
+async def has_other_rules(
+    tx: Transaction, _actor: Actor, pipeline: PipelineId, rules: tuple[Rule, ...], *, defined_by: str
+) -> bool:
+    """Whether a pipeline's rules differ from those that its file names now."""
+    return {found.rule for found in await notifications.of_file(tx, pipeline, defined_by)} != set(rules)
 
 
 async def list_notifications(tx: Transaction, actor: Actor, project_uid: str) -> list[Notification]:

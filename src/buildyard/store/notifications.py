@@ -60,8 +60,13 @@ OF_PROJECT = Statement(
     _QUERY.where(notifications.c.project == given("within")).order_by(notifications.c.id).limit(given("most"))
 )
 REMOVE = Statement(delete(notifications).where(notifications.c.id == given("key")))
-REMOVE_DEFINED = Statement(
-    delete(notifications).where(notifications.c.pipeline == given("of"), notifications.c.defined_by == given("maker"))
+LOCK_PIPELINE = Statement(select(pipelines.c.id).where(pipelines.c.id == given("key")).with_for_update(key_share=True))
+OF_FILE = Statement(
+    _QUERY.where(
+        notifications.c.pipeline == given("of"),
+        notifications.c.build.is_(None),
+        notifications.c.defined_by == given("maker"),
+    )
 )
 OF_BUILD = Statement(
     select(
@@ -164,6 +169,8 @@ async def remove(tx: Transaction, key: NotificationId) -> None:
     await tx.execute(REMOVE, key=key)
 
 
-async def remove_defined(tx: Transaction, pipeline: PipelineId, defined_by: str) -> int:
-    """Forget the rules of a pipeline that one API or file made."""
-    return await tx.execute(REMOVE_DEFINED, of=pipeline, maker=defined_by)
+async def of_file(tx: Transaction, pipeline: PipelineId, defined_by: str, *, lock: bool = False) -> list[Notification]:
+    """The rules of a pipeline that one API or file made; `lock` keeps others from changing them so."""
+    if lock:
+        await tx.fetch(LOCK_PIPELINE, key=pipeline)
+    return [_notification(row) for row in await tx.fetch(OF_FILE, of=pipeline, maker=defined_by)]
