@@ -84,11 +84,28 @@ def test_a_mistake_in_the_file_is_named_with_file_line_and_key(tmp_path: Path, t
         ("BUILDYARD_URL", "localhost:8010", "BUILDYARD_URL"),
         ("BUILDYARD_DATABASE_URL", "mysql://x", "must begin with sqlite:/// or postgresql://"),
         ("BUILDYARD_BLOBS_URL", "gs://x", "must begin with s3://"),
+        ("BUILDYARD_MAIL_HOST", "mail.example.org", r"mail\.sender \(BUILDYARD_MAIL_FROM\) must be a mail address"),
+        ("BUILDYARD_TELLING_TRIES", "0", r"telling\.tries \(BUILDYARD_TELLING_TRIES\) must lie between 1 and 100"),
+        ("BUILDYARD_TELLING_TIMEOUT_SECONDS", "0", r"must lie between 0\.1 and 600"),
     ],
 )
 def test_a_mistake_in_a_variable_is_named_with_the_variable(variable: str, value: str, message: str) -> None:
     with pytest.raises(BadSettings, match=message):
         read_settings({variable: value})
+
+
+def test_a_password_for_mail_is_not_sent_in_the_clear_and_not_shown() -> None:
+    given = {
+        "BUILDYARD_MAIL_HOST": "mail.example.org",
+        "BUILDYARD_MAIL_FROM": "yard@example.org",
+        "BUILDYARD_MAIL_USER": "yard",
+        "BUILDYARD_MAIL_PASSWORD": "s3cret",
+    }
+
+    assert "s3cret" not in repr(read_settings(given))
+    with pytest.raises(BadSettings, match="starttls or tls"):
+        read_settings({**given, "BUILDYARD_MAIL_SECURITY": "none"})
+    assert read_settings({**given, "BUILDYARD_MAIL_SECURITY": "none", "BUILDYARD_MAIL_HOST": "localhost"}).mail.user
 
 
 @pytest.mark.parametrize("text", ["1", "true", "on", "TRUE"])

@@ -1,6 +1,7 @@
 """The HTTP client: connections, bodies, refusals, time limits."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from buildyard.domain.errors import (
     Unauthenticated,
     Unavailable,
 )
+from receiving import make_certificate
 from worker.model_server import ModelServer
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter, int], object]
@@ -259,3 +261,58 @@ async def test_a_proxys_refusal_without_our_words_still_says_its_status() -> Non
         with pytest.raises(Unavailable, match="the server answered 502"):
             await client.put_blob(b"x")
         await client.close()
+
+
+async def test_a_checked_address_is_the_one_connected_to_whatever_the_name_says() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
+        head = await read_head(reader)
+        name = head.partition(b"Host: ")[2].partition(b"\r\n")[0]
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(name), name))
+        await writer.drain()
+
+    async with serving(answer) as url:
+        port = url.rpartition(":")[2]
+        client = HttpClient(f"http://no-such-host.invalid:{port}", addresses=["127.255.255.254", "127.0.0.1"])
+        assert await client.call("GET", "/", timeout=30) == (200, f"no-such-host.invalid:{port}".encode())
+        await client.close()
+
+        client = HttpClient(url, addresses=["127.255.255.254"])
+        with pytest.raises(Unavailable):
+            await client.call("GET", "/", timeout=30)
+
+
+async def test_a_certificate_is_checked_for_the_name_where_the_address_is_pinned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key = make_certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        writer.write(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        known = HttpClient(f"https://localhost:{port}", addresses=["127.0.0.1"])
+        assert await known.call("POST", "/", b"x", timeout=30) == (204, b"")
+        other = HttpClient(f"https://other.example.org:{port}", addresses=["127.0.0.1"])
+        with pytest.raises(Unavailable, match="certificate"):
+            await other.call("POST", "/", b"x", timeout=30)
+
+
+async def test_headers_without_end_are_not_read_to_their_end() -> None:
+    async def chatter(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
+        await read_head(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\n")
+        while True:
+            writer.write(b"X-More: %b\r\n" % (b"x" * 1000) * 100)
+            await writer.drain()
+
+    async with serving(chatter) as url:
+        with pytest.raises(Unavailable):
+            await HttpClient(url).call("GET", "/", timeout=30)

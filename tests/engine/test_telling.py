@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from buildyard.domain.access import Actor
-from buildyard.domain.errors import Forbidden, Invalid, NotFound
+from buildyard.domain.access import SYSTEM, Actor
+from buildyard.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from buildyard.domain.notifications import (
     Action,
     Condition,
@@ -21,7 +21,7 @@ from buildyard.domain.notifications import (
 )
 from buildyard.domain.specs import GitSource
 from buildyard.domain.states import Result
-from buildyard.engine import notifications
+from buildyard.engine import identity, notifications
 from buildyard.engine.notifications import Means
 from buildyard.engine.revisions import pin_revision
 from buildyard.protocol import PinRevision
@@ -170,11 +170,24 @@ async def test_a_build_without_a_commit_has_no_status(world: World) -> None:
 
 @pytest.mark.covers("telling.mail")
 async def test_the_submitter_is_told_if_an_address_is_known(world: World) -> None:
-    await rule(world, EmailTarget(to=("submitter",)))
+    await rule(world, EmailTarget(to=("submitter", "ann@example.org", "a@example.org")))
+    await world.engine.run(
+        identity.create_user,
+        world.administrator,
+        "ann",
+        password_hash=None,
+        email="ann@example.org",
+        administrator=True,
+    )
+    ann = await world.engine.read(identity.actor_of_user, SYSTEM, "ann")
 
     await run(world)
+    assert [each.address for each in await told(world)] == ["ann@example.org", "a@example.org"]
+    await rule(world, EmailTarget(to=("submitter",)))
+    world.administrator = ann
+    await run(world)
 
-    assert await told(world) == []
+    assert [each.address for each in (await told(world))[2:]] == ["ann@example.org", "a@example.org", "ann@example.org"]
 
 
 @pytest.mark.covers("telling.never_lost")
@@ -228,6 +241,13 @@ async def test_a_rule_is_refused_that_the_server_cannot_follow(world: World) -> 
 
     assert [fault.code for fault in raised.value.faults] == ["not_set_up"]
     assert await world.engine.read(notifications.list_notifications, world.owner, world.project.uid) == []
+
+
+async def test_a_build_that_has_ended_takes_no_rule_of_its_own(world: World) -> None:
+    view = await run(world)
+
+    with pytest.raises(Conflict):
+        await rule(world, HOOK, build=view.build.uid)
 
 
 @pytest.mark.covers("telling.rules")

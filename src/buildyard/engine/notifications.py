@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from buildyard.domain.access import Actor, Permission, require, require_global
-from buildyard.domain.errors import Fault, Forbidden, Invalid, LimitReached, NotFound
+from buildyard.domain.errors import Conflict, Fault, Forbidden, Invalid, LimitReached, NotFound
 from buildyard.domain.ids import PipelineId, ProjectId
 from buildyard.domain.notifications import (
     SERVER,
@@ -16,6 +16,7 @@ from buildyard.domain.notifications import (
     rule_faults,
     shown_target,
 )
+from buildyard.domain.states import Phase
 from buildyard.engine.engine import Engine
 from buildyard.store import audit, builds, deliveries, notifications, pipelines, projects
 from buildyard.store.deliveries import Delivery, Try
@@ -62,6 +63,8 @@ async def add_notification(
     found = await builds.view_by_uid(tx, build) if build else None
     if found is not None and found.build.project != project.id:
         raise NotFound("build not found")
+    if found is not None and found.build.state.phase is Phase.FINISHED:
+        raise Conflict("the build has ended: nothing of it will be told any more")
     uid = await notifications.add(
         tx,
         rule,
