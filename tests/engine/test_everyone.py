@@ -272,6 +272,12 @@ LETS_IN: dict[Callable[..., Any], tuple[set[str], Call]] = {
         CONFIGURERS,
         lambda tx, who, at: notifications.add_notification(tx, who, at.project, RULE, MEANS),
     ),
+    notifications.define_notifications: (
+        CONFIGURERS,
+        lambda tx, who, at: notifications.define_notifications(
+            tx, who, at.pipeline, (RULE,), MEANS, defined_by="workflow"
+        ),
+    ),
     notifications.list_notifications: (
         CONFIGURERS,
         lambda tx, who, at: notifications.list_notifications(tx, who, at.project),

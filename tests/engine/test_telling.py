@@ -22,7 +22,10 @@ from buildyard.domain.notifications import (
 from buildyard.domain.specs import GitSource
 from buildyard.domain.states import Result
 from buildyard.engine import identity, notifications
+from buildyard.engine.document_fields import Reading
+from buildyard.engine.documents import read_document
 from buildyard.engine.notifications import Means
+from buildyard.engine.notify_files import read_rules
 from buildyard.engine.revisions import pin_revision
 from buildyard.protocol import PinRevision
 from buildyard.store.builds import BuildView
@@ -276,3 +279,77 @@ async def test_builds_that_finish_while_rules_come_and_go_are_not_held_up(world:
     await asyncio.gather(rules(), work())
 
     assert all(each.state is DeliveryState.WAITING for each in await told(world))
+
+
+def read(text: str) -> tuple[tuple[Rule, ...], list[str]]:
+    """What a file's `notify` comes to: rules, and the paths of its faults."""
+    reading = Reading()
+    found = read_rules(reading, read_document(text.encode()), "notify")
+    return found, [fault.path for fault in reading.faults]
+
+
+@pytest.mark.covers("telling.files")
+def test_rules_in_a_file_are_read_with_their_usual_conditions() -> None:
+    rules, faults = read("""
+        - {email: [team@example.org, submitter]}
+        - {email: team@example.org, on: fixed}
+        - {webhook: "https://example.org/hook", secret: "server:hook", started: true, on: always}
+        - {status: github, repository: acme/tool, token: "server:gh"}
+    """)
+
+    assert faults == []
+    assert rules == (
+        Rule(target=EmailTarget(to=("team@example.org", "submitter"))),
+        Rule(target=EmailTarget(to=("team@example.org",)), condition=Condition.FIXED),
+        Rule(
+            target=WebhookTarget(url="https://example.org/hook", secret="server:hook", started=True),
+            condition=Condition.ALWAYS,
+        ),
+        Rule(target=STATUS, condition=Condition.ALWAYS),
+    )
+
+
+@pytest.mark.covers("telling.files")
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("[{}]", "notify[0]"),
+        ("[{email: a@example.org, webhook: 'https://example.org'}]", "notify[0]"),
+        ("[{email: a@example.org, secret: x}]", "notify[0]"),
+        ("[{email: a@example.org}, {email: nobody}]", "notify[1].email[0]"),
+        ("[{webhook: 'ftp://x'}]", "notify[0].webhook"),
+        ("[{webhook: 'https://example.org', on: never}]", "notify[0].on"),
+        ("[{status: sourcehut}]", "notify[0].status"),
+        ("[{status: github, repository: acme, token: x}]", "notify[0].repository"),
+        ("[{status: github, repository: acme/tool}]", "notify[0].token"),
+        ("[{mail: a@example.org}]", "notify[0].mail"),
+    ],
+)
+def test_a_fault_of_a_rule_in_a_file_is_named_with_its_place(text: str, path: str) -> None:
+    assert read(text)[1] == [path]
+
+
+@pytest.mark.covers("telling.files")
+async def test_the_rules_of_a_file_replace_those_it_had_and_leave_others_alone(world: World) -> None:
+    pipeline = await world.define(job("a"))
+    own = await rule(world, HOOK, pipeline=pipeline.slug)
+    first = Rule(target=HOOK, condition=Condition.ALWAYS)
+    second = Rule(target=EmailTarget(to=("a@example.org",)))
+
+    async def define(*rules: Rule) -> dict[Rule, str]:
+        await world.engine.run(
+            notifications.define_notifications, world.owner, pipeline.uid, rules, MEANS, defined_by="workflow"
+        )
+        found = await world.engine.read(notifications.list_notifications, world.owner, world.project.uid)
+        assert own in {each.uid for each in found}
+        return {each.rule: each.uid for each in found if each.defined_by == "workflow"}
+
+    before = await define(first, second)
+    assert set(before) == {first, second}
+    assert await define(second, first, first) == before
+    assert await define(second) == {second: before[second]}
+    with pytest.raises(Forbidden):
+        await world.engine.run(notifications.remove_notification, world.owner, before[second])
+    with pytest.raises(Forbidden):
+        await define(Rule(target=STATUS, condition=Condition.ALWAYS))
+    assert await define() == {}
