@@ -26,7 +26,10 @@ from buildyard.engine.document_fields import Reading
 from buildyard.engine.documents import read_document
 from buildyard.engine.notifications import Means
 from buildyard.engine.notify_files import read_rules
+from buildyard.engine.projects import find_project
 from buildyard.engine.revisions import pin_revision
+from buildyard.engine.yard import apply_yard
+from buildyard.engine.yard_files import read_yard
 from buildyard.protocol import PinRevision
 from buildyard.store.builds import BuildView
 from buildyard.store.deliveries import Delivery
@@ -353,3 +356,29 @@ async def test_the_rules_of_a_file_replace_those_it_had_and_leave_others_alone(w
     with pytest.raises(Forbidden):
         await define(Rule(target=STATUS, condition=Condition.ALWAYS))
     assert await define() == {}
+
+
+@pytest.mark.covers("telling.files")
+async def test_a_yard_file_holds_rules_of_its_pipelines(world: World) -> None:
+    text = """
+        projects:
+          told:
+            pipelines:
+              main:
+                jobs: {a: {run: "true"}}
+                NOTIFY
+    """
+
+    async def take(notify: str) -> tuple[list[str], list[Rule]]:
+        wanted = read_yard(text.replace("NOTIFY", notify).encode(), read_secret=str)
+        changes = await world.engine.run(apply_yard, SYSTEM, wanted)
+        project = await world.engine.read(find_project, SYSTEM, "told")
+        assert project is not None
+        found = await world.engine.read(notifications.list_notifications, SYSTEM, project.uid)
+        assert {each.defined_by for each in found} <= {"yard file"}
+        return [f"{one.act} {one.kind} {one.detail}" for one in changes], [each.rule for each in found]
+
+    mail = Rule(target=EmailTarget(to=("a@example.org",)))
+    assert (await take("notify: {email: a@example.org}"))[1] == [mail]
+    assert await take("notify: {email: a@example.org}") == ([], [mail])
+    assert await take("") == (["change pipeline who is told"], [])

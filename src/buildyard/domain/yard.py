@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from buildyard.domain.access import Visibility
 from buildyard.domain.hooks import Hook
+from buildyard.domain.notifications import Rule
 from buildyard.domain.specs import GitSource, PipelineSpec
 from buildyard.domain.triggers import Spec
 
@@ -27,6 +28,7 @@ class YardPipeline:
     slug: str
     spec: PipelineSpec
     source: GitSource | None
+    notify: tuple[Rule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

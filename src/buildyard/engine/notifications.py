@@ -86,8 +86,24 @@ async def _pipeline(tx: Transaction, project: ProjectId, slug: str) -> PipelineI
     return found.id
 
 
+def check_rules(actor: Actor, rules: Iterable[Rule], means: Means) -> None:
+    """Raise unless a file's rules are right, this server can follow them, and the actor may use their credentials."""
+    found = [
+        Fault(f"notify[{i}].{fault.path}", fault.message, fault.code)
+        for i, rule in enumerate(rules)
+        for fault in _faults(actor, rule, means)
+    ]
+    if found:
+        raise Invalid("the workflow has faults", tuple(found))
+
+
 def check_rule(actor: Actor, rule: Rule, means: Means) -> None:
     """Raise unless the rule is right, this server can follow it, and the actor may use its credential."""
+    if faults := _faults(actor, rule, means):
+        raise Invalid("the notification is not valid", tuple(faults))
+
+
+def _faults(actor: Actor, rule: Rule, means: Means) -> list[Fault]:
     faults = rule_faults(rule, allow_local=means.allow_local)
     action = action_of(rule.target)
     if action not in means.actions:
@@ -97,8 +113,7 @@ def check_rule(actor: Actor, rule: Rule, means: Means) -> None:
         require_global(actor, Permission.MANAGE_SERVER, f"use the credential {name} of the server")
     if name and not (name.startswith(SERVER) and name.removeprefix(SERVER) in means.credentials):
         faults.append(Fault("credential", f"there is no credential {name!r}", "unknown_credential"))
-    if faults:
-        raise Invalid("the notification is not valid", tuple(faults))
+    return faults
 
 
 async def keep_rules(

@@ -14,6 +14,7 @@ import yaml
 
 from buildyard.domain.errors import Fault, Invalid
 from buildyard.domain.labels import feature_label
+from buildyard.domain.notifications import Rule
 from buildyard.domain.paths import check_path, check_pattern
 from buildyard.domain.sources import check_source
 from buildyard.domain.specs import (
@@ -51,6 +52,7 @@ from buildyard.engine.document_fields import (
     whole,
 )
 from buildyard.engine.documents import read_document
+from buildyard.engine.notify_files import read_rules
 
 SCRIPT_BYTES = 512 * 1024
 MOST_GRAPH_FAULTS = 200
@@ -67,11 +69,12 @@ _SHELL = re.compile(r"[A-Za-z0-9_./+][A-Za-z0-9_./+-]{0,199}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workflow:
-    """What a file says: the pipeline's name (may be empty), its jobs with every matrix written out, a source if any."""
+    """What a file says: its name (may be empty), jobs with every matrix written out, a source if any, whom to tell."""
 
     name: str
     spec: PipelineSpec
     source: GitSource | None
+    notify: tuple[Rule, ...] = ()
 
 
 def read_workflow(
@@ -117,7 +120,9 @@ def definition(
         concurrency=values.get("concurrency"),
     )
     expanded = _expanded(reading, node, below(path, "jobs"), spec)
-    return None if expanded is None else Workflow(name=values.get("name", ""), spec=expanded, source=source)
+    if expanded is None:
+        return None
+    return Workflow(name=values.get("name", ""), spec=expanded, source=source, notify=values.get("notify", ()))
 
 
 def _with_axes(
@@ -421,6 +426,7 @@ _JOB: dict[str, Read] = {
 }
 WORKFLOW: dict[str, Read] = {
     "name": name_text,
+    "notify": read_rules,
     "env": environment,
     "source": _git,
     "concurrency": read_concurrency,

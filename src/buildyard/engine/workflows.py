@@ -10,15 +10,20 @@ from buildyard.domain.ids import Moment
 from buildyard.domain.workflow import slug_of
 from buildyard.engine.builds import Submission, submit_build
 from buildyard.engine.engine import Engine
+from buildyard.engine.notifications import check_rules, define_notifications, has_other_rules, means_of
 from buildyard.engine.pipelines import define_pipeline
 from buildyard.engine.projects import create_project, find_project, require_definer
 from buildyard.engine.uploads import Upload, use_upload
-from buildyard.engine.workflow_files import read_workflow
+from buildyard.engine.workflow_files import Workflow, read_workflow
 from buildyard.store.builds import BuildView
+from buildyard.store.pipelines import Pipeline
 from buildyard.store.projects import Project
 
 DEFINED_BY = "run"
 """Who defined the pipelines made here; other APIs leave them alone."""
+
+FILE = "workflow"
+"""Who made the rules of telling that a workflow file holds."""
 
 ADMINISTRATORS_ACCOUNT = "admin"
 
@@ -54,11 +59,13 @@ async def submit_workflow(engine: Engine, actor: Actor, wanted: HandedIn, reader
         workflow = await asyncio.to_thread(
             read_workflow, wanted.text, matrix=wanted.matrix, allow_local=engine.policy.allow_local_sources
         )
+    check_rules(actor, workflow.notify, means_of(engine))
     project = await _project(engine, actor, slug_of(wanted.project or workflow.name or "run"))
     slug = slug_of(wanted.pipeline or workflow.name or "main")
     pipeline, version = await engine.run(
         define_pipeline, actor, project.uid, slug, workflow.spec, defined_by=DEFINED_BY, text=wanted.text.decode()
     )
+    await _tell(engine, actor, pipeline, workflow)
     return await engine.run(
         submit_build,
         actor,
@@ -74,6 +81,13 @@ async def submit_workflow(engine: Engine, actor: Actor, wanted: HandedIn, reader
         ),
         queue_limit=engine.policy.queue_limit,
     )
+
+
+async def _tell(engine: Engine, actor: Actor, pipeline: Pipeline, workflow: Workflow) -> None:
+    """Make the pipeline's rules of telling be those of the file; most files have none, and had none."""
+    rules = workflow.notify
+    if await engine.read(has_other_rules, actor, pipeline.id, rules, defined_by=FILE):
+        await engine.run(define_notifications, actor, pipeline.uid, rules, means_of(engine), defined_by=FILE)
 
 
 async def _project(engine: Engine, actor: Actor, slug: str) -> Project:

@@ -9,6 +9,7 @@ from buildyard.domain.triggers import Upstream
 from buildyard.domain.yard import DEFINED_BY, Change, Yard, YardPipeline, YardProject, YardTrigger, YardWorker
 from buildyard.engine.cron import first_due
 from buildyard.engine.identity import token_digest
+from buildyard.engine.notifications import keep_rules
 from buildyard.engine.pipelines import put_version
 from buildyard.store import audit, identity, pipelines, projects, settings, triggers
 from buildyard.store.pipelines import Pipeline
@@ -128,6 +129,7 @@ async def _take_pipeline(taking: _Taking, project: Project, wanted: YardPipeline
         return
     version = await put_version(tx, pipeline, wanted.spec)
     taking.pipelines[name] = pipeline.id
+    told = await keep_rules(tx, pipeline, wanted.notify, defined_by=DEFINED_BY, created_by=DEFINED_BY)
     if (pipeline.source, pipeline.disabled_at) != (wanted.source, None):
         await pipelines.set_source(tx, pipeline.id, wanted.source, enabled=True)
     if is_new:
@@ -136,6 +138,8 @@ async def _take_pipeline(taking: _Taking, project: Project, wanted: YardPipeline
         taking.note("enable", "pipeline", name)
     elif version != pipeline.latest_version or pipeline.source != wanted.source:
         taking.note("change", "pipeline", name, "" if version != pipeline.latest_version else "its source")
+    elif told:
+        taking.note("change", "pipeline", name, "who is told")
 
 
 async def _disable_pipelines(taking: _Taking) -> None:

@@ -141,7 +141,7 @@ def _pipelines(
             elif one is not None:
                 triggers.append(_Placed(project=project, trigger=replace(one, pipelines=(key,))))
         if made is not None:
-            found.append(YardPipeline(slug=key, spec=made.spec, source=made.source))
+            found.append(YardPipeline(slug=key, spec=made.spec, source=made.source, notify=made.notify))
     return found
 
 

@@ -147,3 +147,33 @@ async def test_a_cancelled_build_shows_among_the_deliveries_until_it_is_sent(ser
     assert (shown["uid"], shown["target"]) == (first[0]["uid"], "https://no-such-host.invalid/")
     again = await server.call("POST", f"/deliveries/{shown['uid']}/resend", {})
     assert (again.status, again.body["state"]) == (200, "waiting")
+
+
+@pytest.mark.covers("telling.files")
+async def test_a_workflow_file_holds_rules_of_its_pipeline(server: Server) -> None:
+    hook = "notify: [{webhook: 'https://hooks.example.org/x', on: always}]\n"
+
+    async def rules() -> list[Any]:
+        found = (await server.call("GET", "/notifications?project=hello")).body["notifications"]
+        return [(one["pipeline"], one["defined_by"], one["on"]) for one in found]
+
+    assert (await server.submit(hook + WORKFLOW, project="hello")).status == 201
+    assert await rules() == [("main", "workflow", "always")]
+    assert (await server.submit(hook + WORKFLOW, project="hello")).status == 201
+    assert (await server.submit(WORKFLOW, project="hello", pipeline="other")).status == 201
+    assert await rules() == [("main", "workflow", "always")]
+    assert (await server.submit(WORKFLOW, project="hello")).status == 201
+    assert await rules() == []
+
+
+@pytest.mark.covers("telling.files", "telling.access")
+async def test_a_file_whose_rules_cannot_be_followed_makes_nothing(server: Server) -> None:
+    bob = await server.token("bob", "*")
+    bad = await server.submit("notify: {email: a@example.org}\n" + WORKFLOW, project="new")
+    private = await server.submit("notify: {webhook: 'http://10.0.0.1/'}\n" + WORKFLOW, project="new")
+    secret = "notify: {webhook: 'https://x.example.org/', secret: 'server:x'}\n"
+    foreign = await server.submit(secret + WORKFLOW, project="new", by=bob)
+
+    assert (bad.status, private.status, foreign.status) == (400, 400, 403)
+    assert [bad.body["faults"][0]["path"], private.body["faults"][0]["path"]] == ["notify[0].action", "notify[0].url"]
+    assert (await server.call("GET", "/notifications?project=new")).status == 404
