@@ -7,8 +7,9 @@ import pytest
 from buildyard.domain.access import SYSTEM
 from buildyard.domain.specs import SHARED, LockScope, LockSpec, Requirement
 from buildyard.domain.states import Phase, Result
+from buildyard.engine import leasing, projects
 from invariants import check_invariants
-from world import World, job, once
+from world import WORKER, World, job, once
 
 DB = (LockSpec(name="db"),)
 LEASE = 30
@@ -88,7 +89,6 @@ async def test_jobs_that_want_the_same_locks_in_any_order_all_end(world: World) 
 
 @pytest.mark.covers("blockers.locks.scopes")
 async def test_a_lock_of_a_project_is_another_projects_own_and_one_of_the_server_is_not(world: World) -> None:
-    from buildyard.engine import projects
 
     hand = await world.hand()
     other = await world.engine.run(projects.create_project, world.owner, "bob", "other")
@@ -227,3 +227,20 @@ async def test_jobs_that_end_are_cancelled_and_asked_for_at_once_never_exceed_a_
             pass
         assert None not in [await world.result(view) for view in views]
         await check(world)
+
+
+@pytest.mark.covers("blockers.claims")
+async def test_jobs_whose_worker_lock_is_taken_there_are_not_looked_at_by_its_claims(world: World) -> None:
+    hand, other = await world.hand("one"), await world.hand("two")
+    spec = job("held")
+    view = await world.submit(
+        *(type(spec)(name=f"held{n}", steps=spec.steps, require=on_worker("port")) for n in range(400))
+    )
+    await hand.take()
+    has_work = await world.engine.read(leasing.has_work, WORKER, hand.session, 1, list(hand.held))
+    elsewhere = await world.engine.read(leasing.has_work, WORKER, other.session, 1, [])
+    assert (has_work, elsewhere) == (False, True)
+    free = await world.submit(job("free"))
+    (found,) = await hand.claim(5)
+    assert found.build == free.build.id
+    await world.cancel(view)

@@ -97,9 +97,9 @@ async def _supersede(tx: Transaction, build: Build, lock: int) -> None:
         others = sorted(await locks.builds_of(tx, lock) - ended)
         for key in others:
             await jobs.lock_queued(tx, key)
-        found = await builds.get_many(tx, others, lock=True)
+        await builds.get_many(tx, others, lock=True)
         for key in reversed(others):
-            await _end_superseded(tx, found[key], build)
+            await _end_superseded(tx, await builds.get(tx, key), build)
         ended.update(others)
         await locks.hold_rows(tx, [lock])
         if not await locks.builds_of(tx, lock) - ended:

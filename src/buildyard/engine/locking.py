@@ -127,8 +127,9 @@ async def free_jobs(tx: Transaction, ended: Iterable[Ended]) -> None:
 
 
 async def leave_group(tx: Transaction, build: Build) -> None:
-    """Hand a finished build's place in its group on."""
-    assert build.concurrency is not None
-    await locks.hold_rows(tx, [build.concurrency])
-    await locks.free_of_build(tx, build.id)
-    await hand_out(tx, [build.concurrency])
+    """A finished build waits for nothing, and hands its place in its group, or in the line for it, on."""
+    if build.concurrency is not None:
+        await locks.hold_rows(tx, [build.concurrency])
+        await locks.free_of_build(tx, build.id)
+    left = await blockers.drop_of_build(tx, build.id)
+    await hand_out(tx, left if build.concurrency is None else {*left, build.concurrency})

@@ -83,7 +83,7 @@ async def count_jobs(tx: Transaction, build: Build, results: list[Result]) -> Bu
     saved = await builds.save(tx, build, counted)
     if saved.state.phase is Phase.FINISHED:
         telling.note(tx, saved, Event.FINISHED)
-        if saved.concurrency is not None:
+        if saved.concurrency is not None or build.state.phase is Phase.WAITING:
             await locking.leave_group(tx, saved)
         await triggers.note_end(tx, saved.id, saved.pipeline)
     return saved
