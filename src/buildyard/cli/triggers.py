@@ -48,12 +48,11 @@ def fire_trigger(
 async def _list(project: str, *, as_json: bool) -> None:
     from buildyard.cli.connection import connected
     from buildyard.cli.output import print_json, print_table
-    from buildyard.client.messages import Triggers
 
     async with connected() as client:
         found = await client.triggers(project)
     if as_json:
-        print_json(Triggers(triggers=found))
+        print_json(found)
         return
     headings = ("trigger", "kind", "state", "project", "pipelines", "next", "why")
     rows = [
@@ -99,10 +98,9 @@ def _values(texts: tuple[str, ...]) -> dict[str, str | int | bool]:
 
 def _tell(builds: "list[Build]", *, as_json: bool) -> None:
     from buildyard.cli.output import console, print_json
-    from buildyard.client.messages import Builds
 
     if as_json:
-        print_json(Builds(builds=builds))
+        print_json(builds)
         return
     for build in builds:
         console().print(f"build {build.id} of {build.project}/{build.pipeline} queued", markup=False)
