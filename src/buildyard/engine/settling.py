@@ -9,7 +9,7 @@ from buildyard.domain.ids import BuildId, JobId
 from buildyard.domain.notifications import Event
 from buildyard.domain.states import Phase, Result
 from buildyard.engine import locking
-from buildyard.store import blockers, builds, jobs, telling, triggers
+from buildyard.store import blockers, builds, jobs, telling
 from buildyard.store.transactions import Transaction
 
 
@@ -85,7 +85,6 @@ async def count_jobs(tx: Transaction, build: Build, results: list[Result]) -> Bu
         telling.note(tx, saved, Event.FINISHED)
         if saved.concurrency is not None or build.state.phase is Phase.WAITING:
             await locking.leave_group(tx, saved)
-        await triggers.note_end(tx, saved.id, saved.pipeline)
     return saved
 
 

@@ -1,9 +1,9 @@
-"""Writes what a transaction noted while it ran: what is to be told, events, counters and queue lengths."""
+"""Writes what a transaction noted while it ran: what follows and is to be told, events, counters and queue lengths."""
 
 from sqlalchemy import update
 from sqlalchemy.dialects.postgresql import insert
 
-from buildyard.store import telling
+from buildyard.store import telling, triggers
 from buildyard.store.counters import BUMP
 from buildyard.store.events import ADD
 from buildyard.store.statements import Statement, Value, given
@@ -27,6 +27,7 @@ async def flush(tx: Transaction) -> None:
     """Write everything noted; the database calls it at the end of every transaction."""
     await tx.write_changes()
     if tx.pending_news:
+        await triggers.note_ends(tx)
         await telling.write(tx)
     if tx.pending_events:
         await tx.execute_many(ADD, tx.pending_events)

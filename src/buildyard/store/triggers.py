@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from buildyard.domain.errors import NotFound
 from buildyard.domain.ids import BuildId, Moment, PipelineId, ProjectId, TriggerId
+from buildyard.domain.notifications import Event
 from buildyard.domain.specs import GitSource
 from buildyard.domain.triggers import SPECS, Spec, TriggerKind, kind_of
 from buildyard.store.statements import Row, Statement, given, insertion
@@ -184,6 +185,7 @@ NOTE_END = Statement(
         ).where(trigger_upstreams.c.pipeline == given("of")),
     )
     .on_conflict_do_nothing()
+    .returning(ended_upstreams.c.build)
 )
 DUE_ENDS = Statement(
     select(ended_upstreams.c.build, ended_upstreams.c.trigger)
@@ -398,9 +400,11 @@ async def next_due(tx: Transaction, kind: TriggerKind) -> Moment | None:
     return row[0] if row else None
 
 
-async def note_end(tx: Transaction, build: BuildId, pipeline: PipelineId) -> None:
-    """Remember that a build has ended for each trigger that follows its pipeline."""
-    if await tx.execute(NOTE_END, build=build, of=pipeline, at=tx.now):
+async def note_ends(tx: Transaction) -> None:
+    """Remember the builds that have ended in this transaction for each trigger that follows their pipelines."""
+    ended = [build for (_, event), build in sorted(tx.pending_news.items()) if event == Event.FINISHED]
+    rows = await tx.fetch_many(NOTE_END, [{"build": one.id, "of": one.pipeline, "at": tx.now} for one in ended])
+    if rows:
         tx.wake("triggers")
 
 
