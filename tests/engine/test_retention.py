@@ -540,11 +540,11 @@ async def test_on_a_disk_that_runs_low_caches_go_at_once_and_their_bytes_soon(wo
     world.clock.advance(LONG)
     small.require_space()
 
-    await garbage.tidy(small)
+    await garbage.Tidier(small).look()
     assert (await rows(world))["caches"] == 0
     assert await small.blobs.size(info.sha256) == 5
 
     world.clock.advance(collecting.SHORT_GRACE + 1)
-    await garbage.tidy(small)
+    await garbage.Tidier(small).look()
     with pytest.raises(NotFound):
         await small.blobs.size(info.sha256)

@@ -135,9 +135,25 @@ async def remove_bytes(engine: Engine) -> None:
                 break
 
 
-async def tidy(engine: Engine) -> None:
-    """On a disk that runs low: everything that may go goes now, instead of when its turn comes."""
-    if engine.disk_level() is DiskLevel.OK:
-        return
-    await collecting.evict_caches(engine)
-    await carry_out_rules(engine)
+class Tidier:
+    """Looks after a disk that runs low: what may go goes now, instead of when its turn comes.
+
+    A sweep of the rules that takes long is followed by a rest of ten times as long.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._rests_until = 0.0
+
+    async def look(self) -> None:
+        """Make room if the disk is low now."""
+        if self._engine.disk_level() is DiskLevel.OK:
+            return
+        await collecting.evict_caches(self._engine)
+        begun = time.monotonic()
+        if begun < self._rests_until:
+            await remove_bytes(self._engine)
+            return
+        await carry_out_rules(self._engine)
+        ended = time.monotonic()
+        self._rests_until = ended + 10 * (ended - begun)

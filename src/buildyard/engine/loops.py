@@ -38,7 +38,7 @@ async def keep_time(engine: Engine) -> None:
         group.create_task(_every(60.0, "orphans", lambda: collecting.remove_orphans(engine)))
         group.create_task(_every(600.0, "retention", lambda: garbage.carry_out_rules(engine)))
         group.create_task(_every(3600.0, "hooks", lambda: engine.run(forget_deliveries, SYSTEM)))
-        group.create_task(_every(5.0, "disk", lambda: garbage.tidy(engine)))
+        group.create_task(_every(5.0, "disk", garbage.Tidier(engine).look))
         group.create_task(delivering.send_deliveries(engine))
         group.create_task(
             _every(600.0, "old deliveries", lambda: engine.run(delivering.drop_old, SYSTEM, keep=delivering.KEEP))
