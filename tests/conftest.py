@@ -16,6 +16,7 @@ from buildyard.adapters.blobs.local import LocalBlobStore
 from buildyard.adapters.bus.memory import MemoryBus
 from buildyard.adapters.logs.local import LocalLogStore
 from buildyard.engine.engine import Database, Engine, Policy, fresh_uid
+from buildyard.engine.keyring import Keyring
 from buildyard.engine.usage import UsageBook
 from buildyard.store import schema
 from buildyard.store.postgres import PostgresDatabase
@@ -174,6 +175,7 @@ async def _open_engine(stack: AsyncExitStack, database: Database, folder: Path, 
         bus=bus,
         policy=Policy(public_url="http://127.0.0.1:8010"),
         usage=UsageBook(),
+        keys=Keyring(folder / "secrets.keys"),
     )
 
 

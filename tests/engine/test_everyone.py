@@ -21,6 +21,7 @@ from buildyard.domain.ids import LogId, TokenId
 from buildyard.domain.labels import Offer
 from buildyard.domain.notifications import Action, Condition, Rule, WebhookTarget
 from buildyard.domain.retention import Bounds, What
+from buildyard.domain.secrets import SecretValue
 from buildyard.domain.specs import Approval, CacheSpec, GitSource, PipelineSpec
 from buildyard.domain.states import Result
 from buildyard.domain.transitions import finished
@@ -52,6 +53,8 @@ from buildyard.engine import (
     runner_files,
     runner_results,
     runners,
+    secret_keys,
+    secrets,
     sign_in,
     triggers,
     uploads,
@@ -86,6 +89,8 @@ SPEC = PipelineSpec(jobs=(job("a"),))
 RULE = Rule(target=WebhookTarget(url="https://example.org/hook"), condition=Condition.ALWAYS)
 MEANS = notifications.Means(actions=(Action.WEBHOOK,), credentials=(), allow_local=False)
 OFFER = Offer(frozenset(), frozenset({"process"}), "x86_64-linux")
+HELLO = secrets.Place(project="hello")
+SECRET = secrets.NewSecret(name="TOKEN", value=SecretValue(b"a value"))
 READERS = {"viewer", "developer", "admin", "owner", "token to read", "administrator"}
 RUNNERS = {"developer", "admin", "owner", "administrator"}
 REPORTERS = RUNNERS | {"worker"}
@@ -167,6 +172,8 @@ async def place(sqlite_world: World) -> Place:
     await engine.run(_add_trigger, SYSTEM, world, pipeline.uid)
     await engine.run(images.create_image, world.owner, slug="inner", url="example.org/inner:1", public=False)
     held_up = await world.submit(job("a", approval=Approval(roles=("viewer",))))
+    assert await secret_keys.prepare_keys(engine) == ""
+    await engine.run(secrets.set_secret, world.owner, HELLO, SECRET, engine.keys)
     return Place(
         world=world,
         actors=await _actors(world),
@@ -374,6 +381,16 @@ LETS_IN: dict[Callable[..., Any], tuple[set[str], Call]] = {
         lambda tx, who, _at: triggers.fire_trigger(tx, who, "by hand", Wish(), queue_limit=QUEUE_LIMIT),
     ),
     yard.apply_yard: (SERVER, lambda tx, who, _at: yard.apply_yard(tx, who, Yard())),
+    secret_keys.check_may_rotate: (SERVER, lambda tx, who, _at: secret_keys.check_may_rotate(tx, who)),
+    secret_keys.take_key_into_use: (
+        SERVER,
+        lambda tx, who, at: secret_keys.take_key_into_use(tx, who, "new", seen=at.world.engine.keys.ids()[0]),
+    ),
+    secrets.set_secret: (
+        CONFIGURERS,
+        lambda tx, who, at: secrets.set_secret(tx, who, HELLO, SECRET, at.world.engine.keys),
+    ),
+    secrets.remove_secret: (CONFIGURERS, lambda tx, who, _at: secrets.remove_secret(tx, who, HELLO, "TOKEN")),
     uploads.use_upload: (
         {"owner", "token to read"},  # the same user
         lambda tx, who, at: uploads.use_upload(tx, who, at.upload),
@@ -412,6 +429,7 @@ SHOWS: dict[Callable[..., Any], tuple[set[str], Call]] = {
     projects.find_project: (READERS, lambda tx, who, _at: projects.find_project(tx, who, "hello")),
     queue.show_queue: (READERS, lambda tx, who, _at: queue.show_queue(tx, who)),
     triggers.list_triggers: (READERS, lambda tx, who, _at: triggers.list_triggers(tx, who)),
+    secrets.list_secrets: (CONFIGURERS, lambda tx, who, _at: secrets.list_secrets(tx, who)),
     runners.has_step: (REPORTERS, lambda tx, who, _at: runners.has_step(tx, who, OFFER)),
     runners.lease_next_step: (
         REPORTERS,
@@ -454,6 +472,7 @@ CARRY_OUT = {
     ),
     yard_book.take_yard: lambda who, at: yard_book.take_yard(at.world.engine, who, yard_book.YardBook()),
     yard_book.look_at_yard: lambda who, at: yard_book.look_at_yard(at.world.engine, who, yard_book.YardBook()),
+    secret_keys.rotate_key: lambda who, at: secret_keys.rotate_key(at.world.engine, who),
     sign_in.make_user: lambda who, at: sign_in.make_user(
         at.world.engine, sign_in.PasswordGate(), who, "new", "a password"
     ),
@@ -476,6 +495,7 @@ DECIDED_BY_THE_CALLER = {
     "claim_next_step",  # has_step and lease_next_step choose
     "image_faults",  # part of what makes pipelines; shows whether a slug may be used
     "is_valid_token",  # who shows the token is who it is about
+    "with_secrets",  # part of claim_jobs
     "store_blob",  # callers check: store_output, store_upload, the worker's routes
     "check_health",  # tells no more than that the parts answer
     "may_name",  # part of record_progress

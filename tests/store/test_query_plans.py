@@ -20,6 +20,7 @@ pytestmark = pytest.mark.covers("proof.query_plans")
 SMALL = {
     "users", "accounts", "tokens", "images", "requirements", "workers", "servers", "settings", "projects", "pipelines",
     "triggers",
+    "secrets",
 }  # fmt: skip
 """Tables that may be read whole: people and machines make their rows, one at a time."""
 

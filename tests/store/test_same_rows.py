@@ -193,4 +193,5 @@ async def test_the_same_story_leaves_the_same_rows(sqlite_path: Path, postgres_u
             "triggers", "trigger_pipelines", "trigger_upstreams", "trigger_states", "ended_upstreams",
             "changes", "evaluation_changes", "hook_deliveries",
         "log_removals", "test_result_sets", "test_results", "metrics", "delivery_attempts",
+        "secrets", "secret_uses",
     }  # fmt: skip

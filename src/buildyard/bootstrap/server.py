@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
@@ -32,8 +33,10 @@ from buildyard.domain.retention import Bounds, What
 from buildyard.domain.sources import SourcePolicy
 from buildyard.engine import identity
 from buildyard.engine.engine import Database, Engine, Policy, fresh_uid, system_clock
+from buildyard.engine.keyring import Keyring
 from buildyard.engine.loops import keep_time
 from buildyard.engine.polling import Eyes, keep_looking
+from buildyard.engine.secret_keys import prepare_keys
 from buildyard.engine.sign_in import PasswordGate
 from buildyard.engine.usage import UsageBook
 from buildyard.engine.yard_book import YardBook
@@ -45,6 +48,8 @@ from buildyard.web.start import start_app
 if TYPE_CHECKING:
     from buildyard.adapters.blobs.objects import ObjectBlobStore
     from buildyard.adapters.logs.chunked import ChunkedLogs
+
+log = structlog.get_logger()
 
 SQLITE = "sqlite:///"
 """What only some servers need (PostgreSQL, object stores, migrations) is imported where it is used, for its memory."""
@@ -92,7 +97,10 @@ async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
             blobs_on_disk=not settings.blobs.url,
             notifiers=notifiers_of(settings),
             credentials={name: Path(path) for name, path in settings.telling.credentials.items()},
+            keys=Keyring(settings.key_file),
         )
+        if fault := await prepare_keys(engine):
+            log.error("secrets_unavailable", error=fault)
         for loop in (keep_time(engine), keep_looking(engine, eyes_of(settings))):
             stack.push_async_callback(_end, asyncio.create_task(loop))
         yield engine

@@ -51,7 +51,11 @@ def make_executor(name: ExecutorName, settings: Settings, state: Path) -> Execut
             return SandboxExecutor(
                 state,
                 read_only_paths=[Path(path) for path in settings.sandbox.read_only_paths],
-                hidden_paths=[settings.data, *(Path(path) for path in settings.sandbox.hidden_paths)],
+                hidden_paths=[
+                    settings.data,
+                    settings.key_file,
+                    *(Path(path) for path in settings.sandbox.hidden_paths),
+                ],
                 search_path=search_path,
             )
         case "process":

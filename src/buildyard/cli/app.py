@@ -8,6 +8,7 @@ import typer
 from buildyard.cli import images, overview, retention, spare_rich
 from buildyard.cli.exits import ExitCode, carry_out
 from buildyard.cli.notify import deliveries_app, notify_app
+from buildyard.cli.secrets import secret_app
 from buildyard.cli.triggers import add_trigger_commands
 from buildyard.cli.workers import worker_app
 from buildyard.cli.yard import yard_app
@@ -27,6 +28,7 @@ app.add_typer(user_app, name="user")
 app.add_typer(worker_app, name="worker")
 app.add_typer(yard_app, name="yard")
 app.add_typer(images.app, name="image")
+app.add_typer(secret_app, name="secret")
 
 app.add_typer(retention.app, name="retention")
 app.command("top")(overview.top)

@@ -48,7 +48,7 @@ def prepare_launch(settings: Settings, choice: Choice, token: str, say: Callable
     inherited = {name: value for name, value in process_environment().items() if name not in _SECRETS}
     environment = {
         **inherited,
-        **as_variables(chosen, "worker", "sandbox", "container", "sources"),
+        **as_variables(chosen, "worker", "sandbox", "container", "sources", "secrets"),
         "BUILDYARD_LOG_FORMAT": settings.server.log_format,
         "BUILDYARD_LOG_LEVEL": settings.server.log_level,
         "BUILDYARD_TOKEN": token,

@@ -540,6 +540,59 @@ class Yard(Message, frozen=True, kw_only=True):
     changes: list[YardChange] = []
 
 
+class NewSecret(Message, frozen=True, kw_only=True):
+    """A secret to be set: in an account, or a project, or a pipeline of it. `value` is base64 in JSON.
+
+    `path` and `mode` are for jobs that get it as a file. `kind` is one of `domain.secrets.SecretKind`.
+    """
+
+    name: str
+    value: bytes
+    kind: str = "variable"
+    account: str = ""
+    project: str = ""
+    pipeline: str = ""
+    path: str = ""
+    mode: int | None = None
+
+    def __repr__(self) -> str:
+        return f"NewSecret(name={self.name!r}, value=***)"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("name", self.name), ("value", "***")]
+
+
+class Secret(Message, frozen=True, kw_only=True):
+    """A secret without its value; `scope` is `account`, `project` or `pipeline`."""
+
+    uid: str
+    name: str
+    kind: str
+    scope: str
+    account: str = ""
+    project: str = ""
+    pipeline: str = ""
+    path: str = ""
+    mode: str = ""
+    created_at: str
+    updated_at: str
+    used_at: str | None = None
+
+
+class Secrets(Message, frozen=True, kw_only=True):
+    """Secrets, the oldest first."""
+
+    secrets: list[Secret]
+
+
+class KeyRotated(Message, frozen=True, kw_only=True):
+    """The key that secrets are encrypted with now; how many were rewritten, and how many could not be read."""
+
+    key: str
+    rewritten: int = 0
+    damaged: int = 0
+
+
 class Fault(Message, frozen=True, kw_only=True):
     """One thing wrong with a request."""
 

@@ -21,11 +21,13 @@ from buildyard.client.messages import (
     Failure,
     Folder,
     Keep,
+    KeyRotated,
     Message,
     Metrics,
     NewNotification,
     NewPassword,
     NewRule,
+    NewSecret,
     NewToken,
     NewUser,
     Notification,
@@ -36,6 +38,8 @@ from buildyard.client.messages import (
     Removal,
     Removed,
     Rules,
+    Secret,
+    Secrets,
     Submission,
     TestResults,
     Token,
@@ -235,6 +239,24 @@ class NativeClient:
     async def overview(self) -> Overview:
         """What is going on now."""
         return await self._get("/overview", Overview)
+
+    async def set_secret(self, secret: NewSecret) -> Secret:
+        """Make a secret, or give it another value."""
+        return _decoded(200, await self._call("PUT", "/secrets", secret), Secret)
+
+    async def secrets(self, *, account: str = "", project: str = "", pipeline: str = "") -> list[Secret]:
+        """The secrets of a place, or all that may be managed."""
+        query = urlencode({"account": account, "project": project, "pipeline": pipeline})
+        return (await self._get(f"/secrets?{query}", Secrets)).secrets
+
+    async def remove_secret(self, name: str, *, account: str = "", project: str = "", pipeline: str = "") -> None:
+        """Delete a secret."""
+        query = urlencode({"account": account, "project": project, "pipeline": pipeline})
+        await self._call("DELETE", f"/secrets/{quote(name, safe='')}?{query}", None)
+
+    async def rotate_key(self) -> KeyRotated:
+        """Encrypt all secrets with a new key."""
+        return await self._post("/secrets/rotate-key", Reason(), KeyRotated)
 
     async def workers(self) -> list[Worker]:
         """All workers."""

@@ -157,6 +157,25 @@ def require(actor: Actor, permission: Permission, owner: Owner, what: str) -> No
     raise Forbidden(f"{actor.name} may not {permission} {what}")
 
 
+def may_of_account(actor: Actor, permission: Permission, account: AccountId) -> bool:
+    """Whether `actor` may do this to what belongs to an account as a whole; a token of one project never may."""
+    if permission not in actor.allowed or actor.only_project is not None:
+        return False
+    role = actor.account_roles.get(account)
+    return actor.administrator or (role is not None and permission in ROLE_MAY[role])
+
+
+def require_of_account(actor: Actor, permission: Permission, account: AccountId, what: str) -> None:
+    """Raise NotFound for those whom the account does not know, Forbidden for those who may not do this."""
+    if may_of_account(actor, permission, account):
+        return
+    if actor.kind is ActorKind.ANONYMOUS:
+        raise Unauthenticated(f"sign in to {permission} {what}")
+    if account not in actor.account_roles and not actor.administrator:
+        raise NotFound(f"{what} not found")
+    raise Forbidden(f"{actor.name} may not {permission} {what}")
+
+
 def may_on_server(actor: Actor, permission: Permission) -> bool:
     """Whether `actor` may do this to the server as a whole; a token of one project never may."""
     if permission not in actor.allowed or actor.only_project is not None:

@@ -8,6 +8,7 @@ from buildyard.domain.errors import Gone, NotFound
 from buildyard.domain.ids import BuildId, Moment, PipelineVersionId, RevisionId, Sha256, iso
 from buildyard.domain.specs import Approval, FolderSource, GitSource, Source
 from buildyard.domain.states import Phase
+from buildyard.engine.granting import require_secrets
 from buildyard.engine.planning import NewBuild, add_build, jobs_that_fit, newest_version, variables_in
 from buildyard.engine.settling import locked_build
 from buildyard.engine.stopping import stop_build
@@ -91,6 +92,7 @@ async def _queue(
     revision: RevisionId | None = None,
 ) -> BuildView:
     version = submission.version or newest_version(pipeline)
+    await require_secrets(tx, project, pipeline, version)
     stored = await jobs_that_fit(tx, version, queue_limit=queue_limit)
     if revision is None:
         revision = await _revision(tx, project, submission)

@@ -71,6 +71,7 @@ async def _claim_once(engine: Engine, actor: Actor, message: Claim) -> list[JobG
         usage=engine.usage.usage,
         lease=engine.policy.lease_seconds,
         charge=engine.usage.charge,
+        keys=engine.keys,
     )
 
 

@@ -14,6 +14,7 @@ from buildyard.domain.errors import LimitReached
 from buildyard.domain.ids import Moment
 from buildyard.domain.notifications import Action
 from buildyard.domain.retention import NO_BOUNDS, Bounds, What
+from buildyard.engine.keyring import Keyring
 from buildyard.engine.usage import UsageBook
 from buildyard.ports import BlobStore, EventBus, LogStore, Notifier
 from buildyard.store.transactions import Transaction
@@ -82,6 +83,7 @@ class Engine:
     blobs_on_disk: bool = True
     notifiers: Mapping[Action, Notifier] = field(default_factory=dict)
     credentials: Mapping[str, Path] = field(default_factory=dict)
+    keys: Keyring = field(default_factory=Keyring)
 
     def free_bytes(self) -> int | None:
         """How much room the data folder's disk has; None if nobody looks after it."""

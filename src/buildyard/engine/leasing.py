@@ -21,6 +21,8 @@ from buildyard.domain.labels import Offer, fits, requirement_of
 from buildyard.domain.specs import FolderSource, GitSource, JobSpec
 from buildyard.domain.states import Phase
 from buildyard.domain.trust import is_trusted
+from buildyard.engine.granting import with_secrets
+from buildyard.engine.keyring import Keyring
 from buildyard.engine.planning import with_variables
 from buildyard.engine.settling import locked_build, settle
 from buildyard.protocol import SERVED, VERSION, Beat, Held, Hello, InputFile, JobGrant, StepGrant
@@ -214,8 +216,27 @@ async def claim_jobs(
     usage: Usage,
     lease: float,
     charge: Callable[[Iterable[Lane]], None] = lambda _taken: None,
+    keys: Keyring | None = None,
 ) -> list[JobGrant]:
-    """Lease up to `free` jobs to a worker, and give again what it has not got; `charge` is told the lanes they left."""
+    """Lease up to `free` jobs to a worker, with the secrets that they name, and give again what it has not got.
+
+    `charge` is told the lanes that they left.
+    """
+    grants = await _claim(tx, actor, session, free, have, usage=usage, lease=lease, charge=charge)
+    return await with_secrets(tx, actor, keys or Keyring(), grants)
+
+
+async def _claim(
+    tx: Transaction,
+    actor: Actor,
+    session: str,
+    free: int,
+    have: Sequence[int],
+    *,
+    usage: Usage,
+    lease: float,
+    charge: Callable[[Iterable[Lane]], None],
+) -> list[JobGrant]:
     worker = await workers.seen(tx, await _session(tx, actor, session))
     _require_served(worker.protocol)
     until = Moment(tx.now + int(lease * SECOND))

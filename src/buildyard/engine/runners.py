@@ -32,6 +32,9 @@ from buildyard.store.transactions import Transaction
 RUNNER = "http-runner"
 """The worker that stands for all scripts together."""
 
+LOOKED_AT = 8
+"""So many steps of a queue a script looks at for one that names no secrets."""
+
 _BUSY = {
     Phase.WAITING: "the step waits for steps that it depends on",
     Phase.LEASED: "the step is held by a runner already",
@@ -124,6 +127,8 @@ async def lease_step(tx: Transaction, actor: Actor, uid: str, *, lease: float) -
     if job.state.phase is not Phase.QUEUED:
         ended = f"the step has finished: {job.state.result.word}" if job.state.result is not None else ""
         raise Conflict(ended or _BUSY[job.state.phase])
+    if (await pipelines.job_spec(tx, job.spec)).secrets:
+        raise Conflict("the step names secrets, which are given to workers only: leave it to one")
     return (await _lease(tx, actor, build, job, lease=lease)).token
 
 
@@ -131,10 +136,14 @@ async def lease_next_step(
     tx: Transaction, actor: Actor, offer: Offer, *, usage: Usage, lease: float
 ) -> tuple[Uid, str] | None:
     """Let a runner have the step whose turn it is among those that it fits and may report on: its uid and token."""
-    for lane in (await _queues(tx, actor, offer)).pick(usage, 1):
-        for job in await jobs.first_of_lane(tx, lane, 1):
-            grant = await _lease(tx, actor, await builds.get(tx, job.build), job, lease=lease)
-            return job.uid, grant.token
+    queues = await _queues(tx, actor, offer)
+    while chosen := queues.pick(usage, 1):
+        (lane,) = chosen
+        queues = replace(queues, lanes=[one for one in queues.lanes if one.id != lane])
+        for job in await jobs.first_of_lane(tx, lane, LOOKED_AT):
+            if not (await pipelines.job_spec(tx, job.spec)).secrets:
+                grant = await _lease(tx, actor, await builds.get(tx, job.build), job, lease=lease)
+                return job.uid, grant.token
     return None
 
 

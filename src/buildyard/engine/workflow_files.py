@@ -53,6 +53,7 @@ from buildyard.engine.document_fields import (
 )
 from buildyard.engine.documents import read_document
 from buildyard.engine.notify_files import read_rules
+from buildyard.engine.workflow_secrets import read_secrets
 
 SCRIPT_BYTES = 512 * 1024
 MOST_GRAPH_FAULTS = 200
@@ -359,6 +360,7 @@ def _requirement(values: dict[str, Any]) -> Requirement:
 _AS_THEY_ARE = (
     "needs",
     "image",
+    "secrets",
     "caches",
     "outputs",
     "reports",
@@ -407,6 +409,7 @@ _JOB: dict[str, Read] = {
     "steps": listing(_step, single=False),
     "run": _script,
     "env": environment,
+    "secrets": read_secrets,
     "caches": listing(_cache),
     "outputs": listing(path_text(check_pattern)),
     "reports": listing(_report),

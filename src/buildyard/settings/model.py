@@ -97,6 +97,18 @@ class Database:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Secrets:
+    """What jobs are given and nobody is shown."""
+
+    key_file: str = setting(
+        "",
+        "File with the keys that secrets are encrypted with. Empty: `secrets.keys` in the data folder, made at the "
+        "first start. Several servers on one PostgreSQL share one file.",
+        "BUILDYARD_SECRETS_KEY_FILE",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BuildServer:
     """The Build Server API."""
 
@@ -403,6 +415,7 @@ class Settings:
     )
     server: Server = field(default_factory=Server)
     database: Database = field(default_factory=Database)
+    secrets: Secrets = field(default_factory=Secrets)
     build_server: BuildServer = field(default_factory=BuildServer)
     sources: Sources = field(default_factory=Sources)
     worker: Worker = field(default_factory=Worker)
@@ -461,6 +474,11 @@ class Settings:
         places = (self.container.host, *self.container_places)
         found = next((each for each in places if each and not _is_absent_socket(each)), "")
         return self.container.host or found or next((each for each in places if each), "")
+
+    @property
+    def key_file(self) -> Path:
+        """The file with the keys of secrets."""
+        return Path(self.secrets.key_file or self.data / "secrets.keys")
 
     @property
     def operator_token(self) -> Path:

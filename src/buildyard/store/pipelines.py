@@ -106,6 +106,7 @@ VERSION_BY_HASH = Statement(
         pipeline_versions.c.pipeline == given("of"), pipeline_versions.c.hash == given("digest")
     )
 )
+VERSION_SECRETS = Statement(select(pipeline_versions.c.secrets).where(pipeline_versions.c.id == given("of")))
 ADD_VERSION = insertion(pipeline_versions)
 REQUIREMENT_BY_KEY = Statement(select(requirements.c.id).where(requirements.c.key == given("text")))
 ADD_REQUIREMENT = Statement(
@@ -266,6 +267,7 @@ async def add_version(
         jobs=len(jobs),
         text=text,
         concurrency=encode_spec(concurrency).decode() if concurrency else "",
+        secrets=" ".join(sorted({use.name for job in jobs for use in job.spec.secrets if not use.optional})),
         created_at=tx.now,
     )
     wanted = {requirement_key(job.spec.require): job.spec.require for job in jobs}
@@ -291,6 +293,12 @@ async def add_version(
         ],
     )
     return PipelineVersionId(version)
+
+
+async def secrets_of(tx: Transaction, version: PipelineVersionId) -> list[str]:
+    """The names of the secrets that jobs of a version cannot do without."""
+    row = await tx.fetch_one(VERSION_SECRETS, of=version)
+    return str(row[0]).split() if row else []
 
 
 async def set_latest(tx: Transaction, pipeline: PipelineId, version: PipelineVersionId) -> None:

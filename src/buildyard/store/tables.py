@@ -222,8 +222,35 @@ pipeline_versions = Table(
     _integer("jobs"),
     _text("text"),
     _text("concurrency"),
+    _text("secrets"),
     _moment("created_at"),
     UniqueConstraint("pipeline", "hash"),
+    sqlite_autoincrement=True,
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    _id(),
+    _uid(),
+    _to("account", "accounts", optional=True),
+    _to("project", "projects", optional=True),
+    _to("pipeline", "pipelines", optional=True),
+    Column("name", BYTEWISE, nullable=True),
+    _text("kind", None),
+    _text("path"),
+    _integer("mode"),
+    _text("key", None),
+    Column("data", LargeBinary, nullable=False),
+    _to("from_user", "users", optional=True, gone="SET NULL"),
+    _moment("created_at"),
+    _moment("updated_at"),
+    _moment("used_at", optional=True),
+    UniqueConstraint("account", "name"),
+    UniqueConstraint("project", "name"),
+    UniqueConstraint("pipeline", "name"),
+    Index("ix_secrets_from_user", "from_user"),
+    Index("ix_secrets_key_id", "key", "id"),
     sqlite_autoincrement=True,
 )
 
@@ -722,6 +749,16 @@ steps = Table(
     _moment("finished_at", optional=True),
     UniqueConstraint("attempt", "number"),
     sqlite_autoincrement=True,
+)
+
+secret_uses = Table(
+    "secret_uses",
+    metadata,
+    _to("attempt", "attempts"),
+    _to("secret", "secrets"),
+    _moment("at"),
+    PrimaryKeyConstraint("attempt", "secret"),
+    Index("ix_secret_uses_secret", "secret"),
 )
 
 logs = Table(

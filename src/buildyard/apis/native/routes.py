@@ -19,6 +19,7 @@ from buildyard.apis.native import (
     queue,
     reports,
     retention,
+    secrets,
     triggers,
     workers,
     yard,
@@ -179,6 +180,7 @@ def native_app(
             *queue.queue_routes(engine, gate, limit),
             *triggers.trigger_routes(engine, gate, limit),
             *yard.yard_routes(engine, gate, book or YardBook()),
+            *secrets.secret_routes(engine, gate, limit),
         ],
         exception_handlers={EngineError: on_engine_error, HTTPException: on_http_error},
     )

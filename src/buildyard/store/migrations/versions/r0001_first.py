@@ -477,6 +477,7 @@ def upgrade() -> None:
         sa.Column("jobs", sa.Integer(), nullable=False),
         sa.Column("text", TEXT, server_default="", nullable=False),
         sa.Column("concurrency", TEXT, server_default="", nullable=False),
+        sa.Column("secrets", TEXT, server_default="", nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(
             ["pipeline"], ["pipelines.id"], name=op.f("fk_pipeline_versions_pipeline"), ondelete="CASCADE"
@@ -1108,6 +1109,46 @@ def upgrade() -> None:
         sqlite_where=sa.text("phase = 1"),
         postgresql_where=sa.text("phase = 1"),
     )
+    op.create_table(
+        "secrets",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("uid", TEXT, nullable=False),
+        sa.Column("account", sa.Integer(), nullable=True),
+        sa.Column("project", sa.Integer(), nullable=True),
+        sa.Column("pipeline", sa.Integer(), nullable=True),
+        sa.Column("name", TEXT, nullable=True),
+        sa.Column("kind", TEXT, nullable=False),
+        sa.Column("path", TEXT, server_default="", nullable=False),
+        sa.Column("mode", sa.Integer(), nullable=False),
+        sa.Column("key", TEXT, nullable=False),
+        sa.Column("data", sa.LargeBinary(), nullable=False),
+        sa.Column("from_user", sa.Integer(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("used_at", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(["account"], ["accounts.id"], name=op.f("fk_secrets_account"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["from_user"], ["users.id"], name=op.f("fk_secrets_from_user"), ondelete="SET NULL"),
+        sa.ForeignKeyConstraint(["pipeline"], ["pipelines.id"], name=op.f("fk_secrets_pipeline"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["project"], ["projects.id"], name=op.f("fk_secrets_project"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_secrets")),
+        sa.UniqueConstraint("account", "name", name=op.f("uq_secrets_account_name")),
+        sa.UniqueConstraint("pipeline", "name", name=op.f("uq_secrets_pipeline_name")),
+        sa.UniqueConstraint("project", "name", name=op.f("uq_secrets_project_name")),
+        sa.UniqueConstraint("uid", name=op.f("uq_secrets_uid")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_secrets_from_user", "secrets", ["from_user"])
+    op.create_index("ix_secrets_key_id", "secrets", ["key", "id"])
+    op.create_table(
+        "secret_uses",
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("secret", sa.Integer(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["attempt"], ["attempts.id"], name=op.f("fk_secret_uses_attempt"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["secret"], ["secrets.id"], name=op.f("fk_secret_uses_secret"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("attempt", "secret", name=op.f("pk_secret_uses")),
+    )
+    op.create_index("ix_secret_uses_secret", "secret_uses", ["secret"])
     if op.get_context().dialect.name == "postgresql":
         op.create_foreign_key(
             op.f("fk_pipelines_latest_version"),
