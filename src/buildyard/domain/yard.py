@@ -33,7 +33,7 @@ class YardPipeline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class YardProject:
-    """A project; `path` is where the file speaks of it."""
+    """A project of an account, with all that the file says of it."""
 
     slug: str
     name: str
