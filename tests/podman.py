@@ -116,6 +116,7 @@ class Podman:
             self.process = subprocess.Popen(
                 [*argv, "system", "service", "-t", "0", self.address],
                 env=self.environment,
+                cwd=self.folder,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
