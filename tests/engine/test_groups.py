@@ -172,11 +172,12 @@ async def test_the_clockwork_wakes_for_what_is_due_and_for_news_of_it(world: Wor
         near = await submit(world, pipeline, delay=0.2)
         world.clock.advance(1)
         async with asyncio.timeout(20), world.engine.bus.subscribe(f"build:{near.build.id}") as news:
-            while await phases(world, near) == [Phase.WAITING]:
+            while (await world.build(near)).build.state.phase is Phase.WAITING:
                 await news.wait(1)
-        assert await phases(world, far) == [Phase.WAITING]
     finally:
         keeping.cancel()
+        await asyncio.wait([keeping])
+    assert await phases(world, near, far) == [Phase.QUEUED, Phase.WAITING]
 
 
 @pytest.mark.covers("blockers.again")
