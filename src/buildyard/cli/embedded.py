@@ -187,7 +187,7 @@ class EmbeddedWorker:
         try:
             await asyncio.wait({keeping, hurried}, timeout=drain_seconds, return_when=asyncio.FIRST_COMPLETED)
             if not keeping.done():
-                self.signal(signal.SIGTERM)
+                self.signal(signal.SIGINT)  # another one: two alike, one of which still waits to be handled, are one
                 await asyncio.wait({keeping}, timeout=KILL_AFTER_S)
             if not keeping.done():
                 log.warning("worker_killed")
