@@ -69,6 +69,7 @@ PROGRAMS = (
     "setsid",
     "sh",
     "sleep",
+    "socat",
     "sort",
     "stat",
     "stty",

@@ -177,10 +177,30 @@ def _say_nothing(_text: str) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceRequest:
+    """A program to run beside a workspace's commands; see `domain.specs.ServiceSpec`.
+
+    `begun` is called before it is started, then `output`, then once `ended`, with its exit status if it ended before it
+    was ended, at the latest when the workspace is closed.
+    """
+
+    name: str
+    image: str
+    output: OutputSink
+    begun: Callable[[], None]
+    ended: Callable[[int | None], None]
+    command: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    ready: str = ""
+    ready_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkspaceRequest:
     """What a workspace is for. `key` is unique to the attempt; every process has `marker` in its environment.
 
-    `say` takes words about what takes time, such as the progress of a download.
+    `services`, which only `container` can run, are ready when the workspace is. `say` takes words about what takes
+    time, such as the progress of a download.
     """
 
     key: str
@@ -190,6 +210,7 @@ class WorkspaceRequest:
     network: str = "default"
     trusted: bool = True
     say: Callable[[str], None] = _say_nothing
+    services: tuple[ServiceRequest, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -155,6 +155,7 @@ class JobGrant(Message, frozen=True, kw_only=True):
     inputs: list[InputFile] = []
     environment: dict[str, str] = {}
     image_url: str = ""
+    service_images: dict[str, str] = {}
     trusted: bool = True
     secrets: list[GrantedSecret] = []
     refused: str = ""

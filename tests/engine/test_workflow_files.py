@@ -16,6 +16,7 @@ from buildyard.domain.specs import (
     LockSpec,
     Requirement,
     Retry,
+    ServiceSpec,
     StepSpec,
 )
 from buildyard.domain.states import Result
@@ -100,6 +101,48 @@ def test_every_key_of_a_job_is_understood() -> None:
 
 
 @pytest.mark.covers("blockers.files")
+def test_services_are_read() -> None:
+    text = b"""
+jobs:
+  test:
+    run: make
+    services:
+      db: {image: "postgres:17", command: [postgres, -c, fsync=off], env: {A: 1}, ready: pg_isready, timeout: 2m}
+      cache: {image: redis}
+"""
+    (job,) = read_workflow(text).spec.jobs
+
+    assert job.services == (
+        ServiceSpec(
+            name="db",
+            image="postgres:17",
+            command=("postgres", "-c", "fsync=off"),
+            environment={"A": "1"},
+            ready="pg_isready",
+            ready_s=120,
+        ),
+        ServiceSpec(name="cache", image="redis"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("services", "path"),
+    [
+        ("{DB: {image: x}}", "jobs.a.services.DB"),
+        ("{localhost: {image: x}}", "jobs.a.services.localhost"),
+        ("{db: {}}", "jobs.a.services.db.image"),
+        ("{db: {image: x, ports: [1]}}", "jobs.a.services.db.ports"),
+        ("{db: {image: x, env: {A-B: 1}}}", "jobs.a.services.db.env.A-B"),
+        ("[db]", "jobs.a.services"),
+    ],
+)
+def test_a_fault_of_a_service_is_told_with_its_path(services: str, path: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        read_workflow(f"jobs: {{a: {{run: x, services: {services}}}}}".encode())
+
+    assert path in [fault.path for fault in caught.value.faults]
+
+
 def test_locks_approval_and_concurrency_are_read() -> None:
     spec = read_workflow(b"""
 concurrency: {group: "deploy-$branch", limit: 2, cancel: older}

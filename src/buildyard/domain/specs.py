@@ -6,6 +6,7 @@ from enum import StrEnum
 from buildyard.domain.states import Result
 
 MINUTE = 60
+READY_S = 60
 SHARED = 2**31 - 1
 """The `most` of a lock that any number of jobs may hold together."""
 
@@ -136,6 +137,22 @@ class ReportSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSpec:
+    """A program that runs beside a job's steps, which reach it by its name or on localhost.
+
+    `ready` is a script that ends with status 0 once the service is ready, tried for at most `ready_s` seconds;
+    without one it is ready when it runs. An empty `command` is the image's own.
+    """
+
+    name: str
+    image: str
+    command: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    ready: str = ""
+    ready_s: int = READY_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
     """One job of a pipeline: what one worker runs in one workspace.
 
@@ -147,6 +164,7 @@ class JobSpec:
     steps: tuple[StepSpec, ...]
     needs: tuple[str, ...] = ()
     image: str = ""
+    services: tuple[ServiceSpec, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
     secrets: tuple[SecretUse, ...] = ()
     caches: tuple[CacheSpec, ...] = ()

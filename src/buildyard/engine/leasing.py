@@ -314,7 +314,11 @@ class _Lease:
             pipeline_number=next(numbers[self.facts.pipeline]) if self.is_first else None,
             pipeline=self.facts.pipeline,
             project=self.facts.project,
-            step_names=["setup", *(step.name for step in self.spec.steps)],
+            step_names=[
+                "setup",
+                *(step.name for step in self.spec.steps),
+                *(f"service {service.name}" for service in self.spec.services),
+            ],
         )
 
 
@@ -387,6 +391,7 @@ async def _grant(
             for one in inputs.values()
         ],
         image_url=await attempts.image_url(tx, spec.image) if spec.image else "",
+        service_images={one.name: await attempts.image_url(tx, one.image) for one in spec.services},
     )
 
 

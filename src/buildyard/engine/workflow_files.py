@@ -53,6 +53,7 @@ from buildyard.engine.document_fields import (
 )
 from buildyard.engine.documents import read_document
 from buildyard.engine.notify_files import read_rules
+from buildyard.engine.service_fields import read_services
 from buildyard.engine.workflow_secrets import read_secrets
 
 SCRIPT_BYTES = 512 * 1024
@@ -361,6 +362,7 @@ _AS_THEY_ARE = (
     "needs",
     "image",
     "secrets",
+    "services",
     "caches",
     "outputs",
     "reports",
@@ -404,6 +406,7 @@ _SOURCE: dict[str, Read] = {
 }
 _JOB: dict[str, Read] = {
     "image": text,
+    "services": read_services,
     "needs": listing(name_text, most=MOST_JOBS),
     "matrix": _matrix,
     "steps": listing(_step, single=False),

@@ -11,7 +11,7 @@ from buildyard.domain.errors import EngineError, Forbidden, NotFound
 from buildyard.domain.specs import StepSpec
 from buildyard.domain.states import Cause, Result
 from buildyard.ports import Executor, Exit, Workspace, WorkspaceRequest
-from buildyard.protocol import JobGrant, Started, StepGrant
+from buildyard.protocol import Started, StepGrant
 from buildyard.worker.bench import Bench
 from buildyard.worker.caches import Wanted, save_caches
 from buildyard.worker.environment import step_command
@@ -20,6 +20,7 @@ from buildyard.worker.outputs import keep_outputs
 from buildyard.worker.placing import place_script, remove_script
 from buildyard.worker.reports import read_reports
 from buildyard.worker.secrets import hand_out
+from buildyard.worker.services import service_requests
 from buildyard.worker.setup import failed, introduce, lay_in
 from buildyard.worker.step_log import StepLog
 
@@ -50,7 +51,7 @@ async def run_attempt(bench: Bench, held: HeldAttempt) -> None:
     held.reel.add(Started(attempt=held.grant.attempt, token=""))
     try:
         ending = await _ending(bench, held, room)
-        if ending.cause is Cause.STORAGE:
+        if ending.cause is Cause.STORAGE or held.grant.spec.services:
             await _close(room, held)
         held.finish(ending)
     finally:
@@ -109,8 +110,11 @@ async def _open(bench: Bench, held: HeldAttempt, room: _Room, step: StepLog) -> 
         detail = f"this worker has no executor {name} (it has {offered})"
         return Ending(result=Result.ERROR, cause=Cause.UNSUPPORTED, detail=detail)
     introduce(bench, held, executor, step)
+    if held.grant.spec.services and executor.name != "container":
+        detail = f"the job has services, which need a worker with the executor container; this one has {executor.name}"
+        return Ending(result=Result.ERROR, cause=Cause.UNSUPPORTED, detail=detail)
     try:
-        room.workspace = await _open_whole(executor, _request(bench, held.grant, step))
+        room.workspace = await _open_whole(executor, _request(bench, held, step))
     except NotFound as exc:
         return failed(exc, Cause.UNSUPPORTED)
     except EngineError as exc:
@@ -130,8 +134,9 @@ async def _open_whole(executor: Executor, request: WorkspaceRequest) -> Workspac
         raise
 
 
-def _request(bench: Bench, grant: JobGrant, step: StepLog) -> WorkspaceRequest:
+def _request(bench: Bench, held: HeldAttempt, step: StepLog) -> WorkspaceRequest:
     """The workspace that a job asks for. Raises Forbidden if it may not have the host's network."""
+    grant = held.grant
     if grant.spec.network == "host" and not (grant.trusted and bench.config.host_network):
         raise Forbidden("no job gets the host's network here (setting worker.host_network)")
     key = f"{grant.attempt}-{bench.session[:8]}"
@@ -143,6 +148,7 @@ def _request(bench: Bench, grant: JobGrant, step: StepLog) -> WorkspaceRequest:
         network=grant.spec.network,
         trusted=grant.trusted,
         say=step.say,
+        services=service_requests(held),
     )
 
 

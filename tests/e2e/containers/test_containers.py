@@ -65,12 +65,59 @@ async def test_jobs_run_side_by_side_in_containers_and_pass_on_outputs(podman: P
         assert podman.containers(label="buildyard.state") == []
 
 
+SERVE = ["bash", "-c", "echo serving; exec socat TCP-LISTEN:5432,fork,reuseaddr SYSTEM:'echo $GREETING'"]
+READY = "bash -c 'exec 5<>/dev/tcp/localhost/5432'"
+
+
+@pytest.mark.covers("executors.container.services")
+async def test_services_are_reached_by_name_and_have_logs_of_their_own(podman: Podman, tmp_path: Path) -> None:
+    db = {"image": IMAGE, "command": SERVE, "env": {"GREETING": "from the service"}, "ready": READY}
+    never = {"image": IMAGE, "command": ["bash", "-c", "echo waiting; sleep 1000"], "ready": "false", "timeout": 1}
+    dead = {"image": IMAGE, "command": ["bash", "-c", "echo oh no; exit 3"], "ready": "false"}
+    async with served(tmp_path / "data", **settings(podman)) as yard:
+        client = yard.client()
+        build = await submit(
+            client,
+            with_db=script("w", "true", "cat < /dev/tcp/db/5432", image=IMAGE, services={"db": db}),
+            slow=script("s", "true", image=IMAGE, services={"db": never}, allow_failure=True),
+            broken=script("b", "true", image=IMAGE, services={"db": dead}, allow_failure=True),
+        )
+        tree = await finished(client, build)
+
+        assert {job.name: job.result for job in tree.jobs} == {"with_db": "success", "slow": "error", "broken": "error"}
+        assert await step_log(client, tree, "with_db", 2) == b"from the service\n"
+        steps = {job.name: job.attempts[0].steps for job in tree.jobs}
+        assert [step.name for step in steps["with_db"]] == ["setup", "w1", "w2", "service db"]
+        assert [step.result for step in steps["with_db"]] == ["success"] * 4
+        assert await log_of(client, steps["with_db"][3].log) == b"serving\n"
+        assert job_of(tree, "slow").attempts[0].detail == "service db was not ready within 1 s"
+        assert await log_of(client, steps["slow"][2].log) == b"waiting\n"
+        assert "ended with status 3 before it was ready" in job_of(tree, "broken").attempts[0].detail
+        assert (await log_of(client, steps["broken"][2].log)).startswith(b"oh no\n")
+        assert [step.result for step in steps["broken"]] == ["error", "skipped", "failure"]
+        await nothing_left(yard.data / "worker")
+        assert podman.containers(label="buildyard.state") == []
+
+
+async def test_services_need_the_executor_container(tmp_path: Path) -> None:
+    async with served(tmp_path / "data", BUILDYARD_EXECUTOR="process", BUILDYARD_WORKERS="1") as yard:
+        client = yard.client()
+        build = await submit(client, one=script("o", "true", services={"db": {"image": "x"}}))
+        tree = await finished(client, build)
+
+        attempt = job_of(tree, "one").attempts[0]
+        assert (attempt.result, attempt.cause) == ("error", "unsupported")
+        assert "need a worker with the executor container" in attempt.detail
+
+
 @pytest.mark.covers("executors.container.killed", "engine.recovery.worker")
 async def test_a_killed_workers_containers_are_gone_before_the_next_attempt(podman: Podman, tmp_path: Path) -> None:
     async with served(tmp_path / "data", **settings(podman)) as yard:
         client = yard.client()
         command = "echo attempt $BUILDYARD_ATTEMPT; [ $BUILDYARD_ATTEMPT -gt 1 ] || setsid sleep 1000"
-        build = await submit(client, held=script("h", command, image=IMAGE))
+        build = await submit(
+            client, held=script("h", command, image=IMAGE, services={"db": {"image": IMAGE, "command": SERVE}})
+        )
         await has_logged(client, build, "held", b"attempt 1\n")
         first = podman.containers(label="buildyard.state")
 
@@ -79,7 +126,7 @@ async def test_a_killed_workers_containers_are_gone_before_the_next_attempt(podm
 
         assert tree.build.result == "success"
         assert [attempt.lost for attempt in job_of(tree, "held").attempts] == [True, False]
-        assert len(first) == 1
+        assert len(first) == 2
         await nothing_left(yard.data / "worker")
         assert podman.containers(label="buildyard.state") == []
 

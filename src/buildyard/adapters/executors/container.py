@@ -9,6 +9,7 @@ import asyncio
 import os
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from buildyard.adapters.executors.container_groups import (
 )
 from buildyard.adapters.executors.container_keeper import KEEPER, OWN_PIDS, Keeper
 from buildyard.adapters.executors.container_running import Place
+from buildyard.adapters.executors.container_services import Services
 from buildyard.adapters.executors.container_workspace import ContainerWorkspace, Opened
 from buildyard.adapters.executors.folders import Folders, make_folders, remove_folders
 from buildyard.adapters.executors.process import sweep_state
@@ -37,6 +39,7 @@ from buildyard.ports import Probe, Workspace, WorkspaceRequest
 
 STRENGTH = 15
 STATE_LABEL, OWNER_LABEL, KEY_LABEL = "buildyard.state", "buildyard.worker", "buildyard.workspace"
+SERVICE_LABEL = "buildyard.service"
 WORKSPACE, HOME, TEMPORARY = "/workspace", "/home/build", "/tmp"  # noqa: S108 - the container's own
 CONTROL = "/.buildyard"
 HOST_NAME = "buildyard"
@@ -128,10 +131,30 @@ class ContainerExecutor:
             marker={MARKER_VARIABLE: self._identity.marker(request.marker)},
             image_variables=image.variables,
         )
+        await self._start_services(request, made)
         group = await self._group(made.container, request.limits)
         return ContainerWorkspace(
             self._engine, Opened(request, made.folders, group, commands, made.keeper, lambda: self._release(made))
         )
+
+    async def _start_services(self, request: WorkspaceRequest, made: "_Made") -> None:
+        """Start what is to run beside the job, in its network, and wait until all of it is ready."""
+        if not request.services:
+            return
+        common: dict[str, Any] = {
+            "NetworkMode": f"container:{made.container}",
+            "SecurityOpt": ["no-new-privileges"],
+            "LogConfig": {"Type": "none"},
+            **({"CgroupParent": made.group_path} if made.group_path else {}),
+        }
+        labels = {**self._labels(request.key), SERVICE_LABEL: "1"}
+        remove = partial(remove_container, self._engine)
+        services = made.services = Services(self._engine, remove, common, labels)
+        for each in request.services:
+            image = await self._images.ensure(each.image, request.say)
+            request.say(f"service {each.name}: {bare_reference(each.image)}, {image.id.removeprefix('sha256:')[:12]}")
+            await _whole(services.start(each, image, f"{made.container}-{each.name}"))
+        await services.ready()
 
     async def _image(self, request: WorkspaceRequest) -> Image:
         address = request.image or self._options.image
@@ -186,6 +209,7 @@ class ContainerExecutor:
                 {"Type": "bind", "Source": os.fspath(made.control), "Target": CONTROL, "ReadOnly": True},
             ],
             "NetworkMode": network,
+            "ExtraHosts": [f"{service.name}:127.0.0.1" for service in request.services],
             "SecurityOpt": ["no-new-privileges"],
             "LogConfig": {"Type": "none"},
             **_limits(request.limits),
@@ -225,6 +249,8 @@ class ContainerExecutor:
     async def _release(self, made: "_Made") -> None:
         """End and remove everything; what fails does not keep the rest from being removed."""
         try:
+            if made.services is not None:
+                await made.services.stop()
             await self._remove_container(made)
             await remove_groups(made.group_path)
         finally:
@@ -243,9 +269,10 @@ class ContainerExecutor:
         found = await self._engine.call(
             "GET", path_of("containers", "json", all=1, filters=_filter(self._identity.state))
         )
-        abandoned = [each["Id"] for each in found if not is_alive((each.get("Labels") or {}).get(OWNER_LABEL, ""))]
+        abandoned = [each for each in found if not is_alive((each.get("Labels") or {}).get(OWNER_LABEL, ""))]
+        abandoned.sort(key=lambda each: SERVICE_LABEL not in each["Labels"])  # they stand on the job's own container
         for container in abandoned:
-            await remove_container(self._engine, container)
+            await remove_container(self._engine, container["Id"])
         await self._ask()
         count = len(abandoned)
         if self._place.path:
@@ -267,6 +294,7 @@ class _Made:
     group_path: str = ""
     container: str = ""
     keeper: Keeper | None = None
+    services: Services | None = None
 
     @property
     def control(self) -> Path:
