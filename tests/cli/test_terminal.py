@@ -93,6 +93,10 @@ def test_colours_appear_on_a_terminal_only(buildyard: Installation, build: str, 
     assert "\x1b[" in on_a_terminal(buildyard, *words)[1]
 
 
+REFUSED = {"deliveries show", "trigger", "yard diff", "yard reload", "image load"}
+"""Commands whose answer here is an error: there is no delivery, trigger, yard file or image."""
+
+
 def commands(group: typer.Typer, before: str = "") -> set[str]:
     """The names of all commands."""
     own = {
@@ -110,8 +114,11 @@ def test_every_command_speaks_json(buildyard: Installation, build: str, write: W
     user = ["--password-stdin"]
     token = buildyard("token", "create", "--scope", "jobs:read", "--json").json["id"]
     queued = str(buildyard("run", "-d", str(write("w.yml", "jobs: {a: {run: 'true'}}")), "--json").json["id"])
+    asked = "jobs: {a: {run: 'true', approval: {users: [admin]}}}"
+    asking = str(buildyard("run", "-d", str(write("a.yml", asked)), "--json").json["id"])
+    yard = str(write("yard.yml", "projects: {yard: {pipelines: {main: {jobs: {a: {run: 'true'}}}}}}"))
     calls: dict[str, list[str]] = {
-        "run": ["run", str(write("v.yml", "jobs: {a: {run: 'true'}}"))],
+        "run": ["run", str(write("v.yml", "jobs: {a: {run: 'true'}}")), "--project", "calm", "--pipeline", "main"],
         "builds": ["builds"],
         "show": ["show", build],
         "logs": ["logs", build, "bad", "--step", "run"],
@@ -132,11 +139,37 @@ def test_every_command_speaks_json(buildyard: Installation, build: str, write: W
         "worker drain": ["worker", "drain", socket.gethostname()],
         "worker resume": ["worker", "resume", socket.gethostname()],
         "worker remove": ["worker", "remove", socket.gethostname(), "--force"],
+        "approve": ["approve", asking],
+        "queue": ["queue"],
+        "keep": ["keep", build],
+        "gc": ["gc", "--dry-run"],
+        "metrics": ["metrics", "seconds", "--project", "calm", "--pipeline", "main"],
+        "retention set": ["retention", "set", "logs", "--project", "calm", "--days", "30"],
+        "retention show": ["retention", "show", "--project", "calm"],
+        "secret set": ["secret", "set", "PHRASE", "--project", "calm"],
+        "secret list": ["secret", "list", "--project", "calm"],
+        "secret delete": ["secret", "delete", "PHRASE", "--project", "calm"],
+        "secret rotate-key": ["secret", "rotate-key"],
+        "notify add": ["notify", "add", "calm", "--webhook", "https://hooks.example.org/"],
+        "notify list": ["notify", "list", "calm"],
+        "notify remove": ["notify", "remove", "1"],
+        "deliveries list": ["deliveries", "list"],
+        "deliveries resend": ["deliveries", "resend", "--dead"],
+        "deliveries show": ["deliveries", "show", "1"],
+        "triggers": ["triggers"],
+        "trigger": ["trigger", "none"],
+        "yard check": ["yard", "check", yard],
+        "yard diff": ["yard", "diff"],
+        "yard reload": ["yard", "reload"],
+        "image load": ["image", "load", str(write("none.tar", ""))],
     }
     assert set(calls) == commands(app) - PROCESSES
 
     for name, arguments in calls.items():
         outcome = buildyard(*arguments, "--json", stdin="correct horse")
+        if name in REFUSED:
+            assert set(json.loads(outcome.err)) == {"error", "faults"}, (name, outcome)
+            continue
         assert outcome.code in (0, 1), (name, outcome)
         documents = outcome.out.splitlines() if name == "run" else [outcome.out]
         assert all(isinstance(json.loads(document), dict | list) for document in documents if document), name
