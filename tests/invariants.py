@@ -65,7 +65,7 @@ FINISHED_EVENTS = Statement(
     )
 )
 REMOVED = Statement(select(events.c.build).where(events.c.kind == "removed"))
-UNCHECKED = ("audit", "retention")
+UNCHECKED = ("audit", "deliveries", "retention")
 """Counters that count what has no row any more, or rows that others check."""
 
 

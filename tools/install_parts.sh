@@ -16,6 +16,7 @@ need bwrap bubblewrap
 need slirp4netns slirp4netns
 need setpriv util-linux
 need curl curl
+need openssl openssl
 need ninja ninja-build
 need cc gcc
 need socat socat

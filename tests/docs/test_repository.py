@@ -190,8 +190,8 @@ def _pairs(variables: dict[str, str]) -> list[str]:
 
 @pytest.mark.covers("repo.test.setup", "repo.test.require_all")
 def test_without_root_missing_programs_are_counted_and_named_with_what_to_install(programs: Path) -> None:
-    missing = install_parts(programs, "git", "curl", "cc")
-    required = install_parts(programs, "git", "curl", "cc", BUILDYARD_REQUIRE="all")
+    missing = install_parts(programs, "git", "curl", "openssl", "cc")
+    required = install_parts(programs, "git", "curl", "openssl", "cc", BUILDYARD_REQUIRE="all")
 
     assert (missing.returncode, required.returncode) == (0, 1)
     for said in (missing.stderr, required.stderr):

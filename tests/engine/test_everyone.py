@@ -56,6 +56,7 @@ from buildyard.engine import (
     secret_keys,
     secrets,
     sign_in,
+    telling_secrets,
     triggers,
     uploads,
     watching,
@@ -87,6 +88,7 @@ from world import QUEUE_LIMIT, WORKER, Hand, World, job
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = PipelineSpec(jobs=(job("a"),))
 RULE = Rule(target=WebhookTarget(url="https://example.org/hook"), condition=Condition.ALWAYS)
+SIGNED = Rule(target=WebhookTarget(url="https://example.org/hook", secret="TOKEN"))
 MEANS = notifications.Means(actions=(Action.WEBHOOK,), credentials=(), allow_local=False)
 OFFER = Offer(frozenset(), frozenset({"process"}), "x86_64-linux")
 HELLO = secrets.Place(project="hello")
@@ -194,6 +196,10 @@ async def place(sqlite_world: World) -> Place:
 _deliveries = partial(notifications.list_deliveries, state=None, below=2**31 - 1, limit=9)
 
 
+async def _require_secret(tx: Transaction, who: Actor, project: str) -> None:
+    await telling_secrets.require_secret(tx, who, SIGNED, await projects.get_project(tx, SYSTEM, project), None)
+
+
 async def _add_trigger(tx: Transaction, _actor: Actor, world: World, pipeline: str) -> None:
     made = await stored_triggers.add(tx, project=world.project.id, name="by hand", spec=Manual(), defined_by="test")
     found = await stored_pipelines.get_by_uid(tx, pipeline)
@@ -283,6 +289,13 @@ LETS_IN: dict[Callable[..., Any], tuple[set[str], Call]] = {
         CONFIGURERS,
         lambda tx, who, at: notifications.define_notifications(
             tx, who, at.pipeline, (RULE,), MEANS, defined_by="workflow"
+        ),
+    ),
+    telling_secrets.require_secret: (CONFIGURERS, lambda tx, who, at: _require_secret(tx, who, at.project)),
+    telling_secrets.require_secrets_of_file: (
+        CONFIGURERS,
+        lambda tx, who, _at: telling_secrets.require_secrets_of_file(
+            tx, who, (SIGNED,), project="hello", pipeline="main", account="bob"
         ),
     ),
     notifications.list_notifications: (
@@ -608,4 +621,4 @@ def test_apis_call_nothing_that_checks_nobody_but_what_tells_nothing() -> None:
         called |= set(re.findall(r"\.(?:run|read)\(\s*(?:\w+\.)?(\w+)", path.read_text()))
 
     assert len(unchecked) > 15
-    assert called & unchecked <= {"actor_of_token", "ensure_account", "fixed_labels", "read_numbers"}
+    assert called & unchecked <= {"actor_of_token", "ensure_account", "fixed_labels", "read_numbers", "read_told"}

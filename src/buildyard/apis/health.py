@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from buildyard.domain.access import SYSTEM
 from buildyard.engine.engine import Engine
-from buildyard.engine.health import Numbers, check_health, read_numbers
+from buildyard.engine.health import Numbers, Told, check_health, read_numbers, read_told
 from buildyard.version import VERSION
 
 
@@ -28,6 +28,12 @@ class HealthRoutes:
         self._removed = Gauge("buildyard_removed", "What retention took away so far", ("what",), registry=registry)
         self._freed = Gauge(
             "buildyard_removed_bytes", "The bytes of what retention took away so far", ("what",), registry=registry
+        )
+        self._deliveries = Gauge(
+            "buildyard_deliveries", "Messages that wait, or were given up (to 100000)", ("state",), registry=registry
+        )
+        self._ended = Gauge(
+            "buildyard_deliveries_ended", "Messages that ended so far", ("kind", "outcome"), registry=registry
         )
 
     async def health(self, _request: Request) -> Response:
@@ -49,6 +55,7 @@ class HealthRoutes:
     async def metrics(self, _request: Request) -> Response:
         """Prometheus text format."""
         self._take(await self._engine.read(read_numbers, SYSTEM))
+        self._take_told(await self._engine.read(read_told, SYSTEM))
         return Response(generate_latest(self._registry), headers={"content-type": CONTENT_TYPE_LATEST})
 
     def _take(self, numbers: Numbers) -> None:
@@ -61,6 +68,12 @@ class HealthRoutes:
             (self._freed if what.endswith("_bytes") else self._removed).labels(what.removesuffix("_bytes")).set(count)
         self._free.set(self._engine.free_bytes() or 0)
         self._level.set(self._engine.disk_level())
+
+    def _take_told(self, told: Told) -> None:
+        self._deliveries.labels("waiting").set(told.waiting)
+        self._deliveries.labels("dead").set(told.dead)
+        for (kind, outcome), count in told.ended.items():
+            self._ended.labels(kind, outcome).set(count)
 
 
 def _json(body: object, status: int) -> Response:

@@ -38,10 +38,12 @@ def add_notification(
     ] = None,
     pipeline: Annotated[str, typer.Option(help="Only builds of this pipeline.")] = "",
     build: Annotated[str, typer.Option(help="Only this build; its uid.")] = "",
-    secret: Annotated[str, typer.Option(metavar="NAME", help="Credential that signs a webhook.")] = "",
+    secret: Annotated[
+        str, typer.Option(metavar="NAME", help="Secret that signs a webhook; server:NAME for a credential.")
+    ] = "",
     also_start: Annotated[bool, typer.Option("--also-start", help="A webhook is told of starts, too.")] = False,
     repository: Annotated[str, typer.Option(metavar="OWNER/NAME", help="Where a status is shown.")] = "",
-    token: Annotated[str, typer.Option(metavar="NAME", help="Credential for a status.")] = "",
+    token: Annotated[str, typer.Option(metavar="NAME", help="Secret for a status; server:NAME for a credential.")] = "",
     api: Annotated[str, typer.Option(metavar="URL", help="The forge's API; default: the public one.")] = "",
     as_json: AsJson = False,
 ) -> None:

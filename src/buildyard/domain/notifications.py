@@ -143,6 +143,12 @@ def credential_of(target: Target) -> str:
             return name
 
 
+def secret_of(target: Target) -> str:
+    """The name of the secret that a target needs; empty for none, and for a credential of the server's settings."""
+    name = credential_of(target)
+    return "" if name.startswith(SERVER) else name
+
+
 def host_of(target: Target) -> str:
     """Where messages for a target queue: those of one host are sent a few at a time, and delay no other's."""
     match target:
@@ -234,7 +240,9 @@ def _status_faults(target: StatusTarget, condition: Condition, *, allow_local: b
 def _name_faults(name: str, at: str) -> list[Fault]:
     if not name or _NAME.fullmatch(name.removeprefix(SERVER)):
         return []
-    return [Fault(at, f"must be the name of a credential (of the server's settings with {SERVER})", "name")]
+    return [
+        Fault(at, f"must be the name of a secret, or of a credential of the server with {SERVER} before it", "name")
+    ]
 
 
 # --- what is told when --------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import secrets
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -27,6 +27,7 @@ from buildyard.domain.notifications import (
 )
 from buildyard.engine.engine import Engine
 from buildyard.engine.news import read_news
+from buildyard.engine.telling_secrets import use_secret
 from buildyard.ports import Notice, Outcome
 from buildyard.store import deliveries
 from buildyard.store.deliveries import Delivery, Try
@@ -204,21 +205,33 @@ async def try_delivery(engine: Engine, message: Delivery) -> Outcome:
         return Outcome(delivered=False, error=f"this server is not set up to send by {message.kind}")
     target = message.rule.target
     try:
-        credential = await read_credential(engine, credential_of(target))
+        credential = await read_credential(engine, message, credential_of(target))
         tails = message.kind == Action.EMAIL and message.event is Event.FINISHED
         news = await read_news(engine, message.build, message.event, tails=tails)
     except (NotFound, Unavailable) as exc:
         return Outcome(delivered=False, error=str(exc))
     notice = Notice(uid=message.uid, target=target, news=news, address=message.address, credential=credential)
-    return await notifier.send(notice)
+    return _masked(await notifier.send(notice), credential)
 
 
-async def read_credential(engine: Engine, name: str) -> str:
+def _masked(outcome: Outcome, credential: str) -> Outcome:
+    """The outcome without the credential, which the other side may have repeated in its answer."""
+    if not credential:
+        return outcome
+    error, request, headers, body = (
+        text.replace(credential, "***") for text in (outcome.error, outcome.request, outcome.headers, outcome.body)
+    )
+    return replace(outcome, error=error, request=request, headers=headers, body=body)
+
+
+async def read_credential(engine: Engine, message: Delivery, name: str) -> str:
     """The secret text of this name; it is read for each try, so that a changed one counts at once."""
     if not name:
         return ""
+    if not name.startswith(SERVER):
+        return await engine.run(use_secret, SYSTEM, message, name, engine.keys)
     path = engine.credentials.get(name.removeprefix(SERVER))
-    if not name.startswith(SERVER) or path is None:
+    if path is None:
         raise NotFound(f"there is no credential {name}")
     try:
         return (await asyncio.to_thread(path.read_text)).strip()

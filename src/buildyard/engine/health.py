@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from buildyard.domain.access import Actor
 from buildyard.domain.errors import EngineError, NotFound
 from buildyard.domain.ids import Sha256
+from buildyard.domain.notifications import DeliveryState
 from buildyard.engine.engine import DiskLevel, Engine
-from buildyard.store import counters, jobs, workers
+from buildyard.store import counters, deliveries, jobs, workers
 from buildyard.store.transactions import Transaction
 
 PROBE_S = 2.0
 """How long the blob store may take to answer."""
+
+MOST_COUNTED = 100_000
+"""How far messages are counted each time that somebody asks."""
 
 NO_BLOB = Sha256("0" * 64)
 
@@ -39,6 +43,15 @@ class Numbers:
     slots: int
     builds: dict[str, int]
     taken: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Messages that wait and that were given up, counted up to MOST_COUNTED; how many ended so far, by kind and how."""
+
+    waiting: int
+    dead: int
+    ended: dict[tuple[str, str], int]
 
 
 async def check_health(engine: Engine, actor: Actor) -> Health:
@@ -76,4 +89,14 @@ async def read_numbers(tx: Transaction, _actor: Actor) -> Numbers:
         slots=sum(worker.slots for worker in connected),
         builds=await counters.all_of(tx, "server", 0),
         taken=await counters.all_of(tx, "retention", 0),
+    )
+
+
+async def read_told(tx: Transaction, _actor: Actor) -> Told:
+    """The numbers of messages as they stand."""
+    ended = await counters.all_of(tx, "deliveries", 0)
+    return Told(
+        waiting=await deliveries.count(tx, DeliveryState.WAITING, MOST_COUNTED),
+        dead=await deliveries.count(tx, DeliveryState.DEAD, MOST_COUNTED),
+        ended={(kind, how): count for name, count in ended.items() for kind, _, how in (name.partition(" "),)},
     )

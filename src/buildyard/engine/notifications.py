@@ -18,6 +18,7 @@ from buildyard.domain.notifications import (
 )
 from buildyard.domain.states import Phase
 from buildyard.engine.engine import Engine
+from buildyard.engine.telling_secrets import require_secret
 from buildyard.store import audit, builds, deliveries, notifications, pipelines, projects
 from buildyard.store.deliveries import Delivery, Try
 from buildyard.store.notifications import Notification
@@ -65,6 +66,8 @@ async def add_notification(
         raise NotFound("build not found")
     if found is not None and found.build.state.phase is Phase.FINISHED:
         raise Conflict("the build has ended: nothing of it will be told any more")
+    of_build = found.build.pipeline if found else None
+    await require_secret(tx, actor, rule, project, narrowed or of_build)
     uid = await notifications.add(
         tx,
         rule,
@@ -87,7 +90,10 @@ async def _pipeline(tx: Transaction, project: ProjectId, slug: str) -> PipelineI
 
 
 def check_rules(actor: Actor, rules: Iterable[Rule], means: Means) -> None:
-    """Raise unless a file's rules are right, this server can follow them, and the actor may use their credentials."""
+    """Raise unless a file's rules are right, this server can follow them, and the actor may use its credentials.
+
+    Secrets that the rules name are for `require_secrets_of_file`.
+    """
     found = [
         Fault(f"notify[{i}].{fault.path}", fault.message, fault.code)
         for i, rule in enumerate(rules)
@@ -98,7 +104,7 @@ def check_rules(actor: Actor, rules: Iterable[Rule], means: Means) -> None:
 
 
 def check_rule(actor: Actor, rule: Rule, means: Means) -> None:
-    """Raise unless the rule is right, this server can follow it, and the actor may use its credential."""
+    """Raise unless the rule is right, this server can follow it, and the actor may use the server's credential."""
     if faults := _faults(actor, rule, means):
         raise Invalid("the notification is not valid", tuple(faults))
 
@@ -111,8 +117,8 @@ def _faults(actor: Actor, rule: Rule, means: Means) -> list[Fault]:
     name = credential_of(rule.target)
     if name.startswith(SERVER):
         require_global(actor, Permission.MANAGE_SERVER, f"use the credential {name} of the server")
-    if name and not (name.startswith(SERVER) and name.removeprefix(SERVER) in means.credentials):
-        faults.append(Fault("credential", f"there is no credential {name!r}", "unknown_credential"))
+        if name.removeprefix(SERVER) not in means.credentials:
+            faults.append(Fault("credential", f"there is no credential {name!r}", "unknown_credential"))
     return faults
 
 
@@ -149,8 +155,9 @@ async def define_notifications(
     pipeline = await pipelines.get_by_uid(tx, pipeline_uid)
     project = await projects.get(tx, pipeline.project)
     require(actor, Permission.CONFIGURE, project.owner, "project")
-    for rule in rules:
+    for i, rule in enumerate(rules):
         check_rule(actor, rule, means)
+        await require_secret(tx, actor, rule, project, pipeline.id, at=f"notify[{i}].")
     if await keep_rules(tx, pipeline, rules, defined_by=defined_by, created_by=actor.name):
         told = [f"{rule.condition}: {shown_target(rule.target)}" for rule in rules]
         await audit.add(tx, actor, "notification.define", pipeline.uid, project=project.id, details={"rules": told})

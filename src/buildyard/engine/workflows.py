@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from buildyard.domain.access import Actor, Permission, require_runner
 from buildyard.domain.errors import Conflict
 from buildyard.domain.ids import Moment
+from buildyard.domain.notifications import secret_of
 from buildyard.domain.workflow import slug_of
 from buildyard.engine.builds import Submission, submit_build
 from buildyard.engine.engine import Engine
 from buildyard.engine.notifications import check_rules, define_notifications, has_other_rules, means_of
 from buildyard.engine.pipelines import define_pipeline
 from buildyard.engine.projects import create_project, find_project, require_definer
+from buildyard.engine.telling_secrets import require_secrets_of_file
 from buildyard.engine.uploads import Upload, use_upload
 from buildyard.engine.workflow_files import Workflow, read_workflow
 from buildyard.store.builds import BuildView
@@ -60,8 +62,10 @@ async def submit_workflow(engine: Engine, actor: Actor, wanted: HandedIn, reader
             read_workflow, wanted.text, matrix=wanted.matrix, allow_local=engine.policy.allow_local_sources
         )
     check_rules(actor, workflow.notify, means_of(engine))
-    project = await _project(engine, actor, slug_of(wanted.project or workflow.name or "run"))
+    project_slug = slug_of(wanted.project or workflow.name or "run")
     slug = slug_of(wanted.pipeline or workflow.name or "main")
+    await _require_secrets(engine, actor, workflow, project_slug, slug)
+    project = await _project(engine, actor, project_slug)
     pipeline, version = await engine.run(
         define_pipeline, actor, project.uid, slug, workflow.spec, defined_by=DEFINED_BY, text=wanted.text.decode()
     )
@@ -90,14 +94,27 @@ async def _tell(engine: Engine, actor: Actor, pipeline: Pipeline, workflow: Work
         await engine.run(define_notifications, actor, pipeline.uid, rules, means_of(engine), defined_by=FILE)
 
 
+async def _require_secrets(engine: Engine, actor: Actor, workflow: Workflow, project: str, pipeline: str) -> None:
+    """Raise unless there are the secrets that the file's rules of telling name."""
+    if any(secret_of(rule.target) for rule in workflow.notify):
+        account = _account_of(actor)
+        await engine.read(
+            require_secrets_of_file, actor, workflow.notify, project=project, pipeline=pipeline, account=account
+        )
+
+
+def _account_of(actor: Actor) -> str:
+    """Whose a new project is."""
+    return actor.name if actor.user is not None else ADMINISTRATORS_ACCOUNT
+
+
 async def _project(engine: Engine, actor: Actor, slug: str) -> Project:
     """The project of this slug; one that another request makes at the same moment is found after all."""
     found = await engine.read(find_project, actor, slug)
     if found is not None:
         return found
-    account = actor.name if actor.user is not None else ADMINISTRATORS_ACCOUNT
     try:
-        return await engine.run(create_project, actor, account, slug, make_account=True, exact=True)
+        return await engine.run(create_project, actor, _account_of(actor), slug, make_account=True, exact=True)
     except Conflict:
         found = await engine.read(find_project, actor, slug)
         if found is None:

@@ -8,7 +8,7 @@ from sqlalchemy import delete, func, select, update
 from buildyard.domain.errors import NotFound
 from buildyard.domain.ids import BuildId, DeliveryId, Moment, ProjectId, Uid
 from buildyard.domain.notifications import DeliveryState, Event, Rule
-from buildyard.store import events
+from buildyard.store import counters, events
 from buildyard.store.notifications import number_of, rule_of
 from buildyard.store.statements import Row, Statement, given, insertion
 from buildyard.store.tables import builds, deliveries, delivery_attempts, notifications, projects
@@ -146,6 +146,13 @@ SEND_AGAIN = Statement(
     .where(deliveries.c.id == given("key"), deliveries.c.state != int(DeliveryState.WAITING))
     .values(state=int(DeliveryState.WAITING), due_at=given("at"), failures=0, finished_at=None)
 )
+NOTE_SECRET = Statement(
+    update(deliveries)
+    .where(deliveries.c.id == given("key"), deliveries.c.secret != given("used"))
+    .values(secret=given("used"))
+)
+_counted = select(deliveries.c.id).where(deliveries.c.state == given("of_state")).limit(given("most")).subquery()
+COUNT = Statement(select(func.count()).select_from(_counted))
 ADD_TRY = insertion(delivery_attempts)
 END_TRY = Statement(
     update(delivery_attempts)
@@ -338,7 +345,19 @@ async def end(
     )
     if changed and state is not DeliveryState.WAITING:
         events.add(tx, state.word, "delivery", delivery.id, project=delivery.project, build=None)
+        counters.bump(tx, "deliveries", 0, {f"{delivery.kind} {state.word}": 1})
     return bool(changed)
+
+
+async def note_secret(tx: Transaction, delivery: DeliveryId, secret: int) -> bool:
+    """Note that a message is sent with a secret; False if that was noted before."""
+    return bool(await tx.execute(NOTE_SECRET, key=delivery, used=secret))
+
+
+async def count(tx: Transaction, state: DeliveryState, most: int) -> int:
+    """How many messages are in a state; counted along the index, and no further than to `most`."""
+    row = await tx.fetch_one(COUNT, of_state=int(state), most=most)
+    return int(row[0]) if row else 0
 
 
 async def end_try(tx: Transaction, delivery: DeliveryId, ended: Try) -> None:

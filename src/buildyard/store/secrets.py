@@ -179,10 +179,10 @@ async def find(tx: Transaction, scope: Scope, name: str) -> Secret | None:
 
 
 async def find_nearest(
-    tx: Transaction, name: str, *, account: AccountId, project: ProjectId, pipeline: PipelineId
+    tx: Transaction, name: str, *, account: AccountId, project: ProjectId | None, pipeline: PipelineId | None
 ) -> tuple[Secret, Sealed] | None:
     """The secret that a job of the pipeline means: its pipeline's, else its project's, else its account's."""
-    rows = await tx.fetch(NEAREST, called=name, of_account=account, of_project=project, of_pipeline=pipeline)
+    rows = await tx.fetch(NEAREST, called=name, of_account=account, of_project=project or 0, of_pipeline=pipeline or 0)
     if not rows:
         return None
     _, *row, key, data = min(rows, key=lambda row: int(row[0]))
@@ -246,8 +246,13 @@ async def add_use(tx: Transaction, secret: int, attempt: AttemptId) -> bool:
     """Note that an attempt is given a secret; False if it was given it before."""
     if not await tx.execute(ADD_USE, attempt=attempt, secret=secret, at=tx.now):
         return False
-    await tx.execute(USED, secret=secret, at=tx.now, before=tx.now - USED_EVERY)
+    await note_used(tx, secret)
     return True
+
+
+async def note_used(tx: Transaction, secret: int) -> None:
+    """Note when a secret was used last."""
+    await tx.execute(USED, secret=secret, at=tx.now, before=tx.now - USED_EVERY)
 
 
 async def of_key(tx: Transaction, key: str, *, after: int, count: int) -> list[tuple[int, Uid, bytes]]:

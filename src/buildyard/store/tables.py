@@ -1013,6 +1013,7 @@ deliveries = Table(
     _integer("attempts", 0),
     _integer("failures", 0),
     _text("error"),
+    _integer("secret", 0),
     _moment("created_at"),
     _moment("finished_at", optional=True),
     UniqueConstraint("build", "restarts", "event", "notification", "address"),

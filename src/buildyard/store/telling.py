@@ -142,6 +142,7 @@ async def _add(
         attempts=0,
         failures=0,
         error="",
+        secret=0,
         created_at=tx.now,
         finished_at=None,
     )

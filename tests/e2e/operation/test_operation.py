@@ -23,6 +23,7 @@ async def test_a_server_tells_that_it_listens_how_it_is_and_what_it_does(tmp_pat
         head, body = await http_get(f"{yard.url}/metrics")
         assert "text/plain" in head
         assert b"buildyard_http_requests_total" in body
+        assert b'buildyard_deliveries{state="waiting"} 0.0' in body
 
         head, _ = await http_get(f"{yard.url}/api/nowhere", {"X-Request-ID": "ours-42"})
         assert "x-request-id: ours-42" in head.lower()
