@@ -26,6 +26,7 @@ need podman podman
 need runc runc
 need conmon conmon
 need netavark netavark
+need mmdebstrap mmdebstrap
 need docker-registry docker-registry
 
 [ -n "$missing" ] || exit 0

@@ -3,22 +3,17 @@
 import asyncio
 import json
 import shutil
-import subprocess
 import sys
 import sysconfig
-import tarfile
 from pathlib import Path
 
 import pytest
 
 from buildyard.client.messages import Submission
-from e2e.running import environment, finished, job_of, nothing_left, served, step_log
+from e2e.running import finished, job_of, nothing_left, served, step_log
+from e2e.third_party.project import PROJECT, PYTHON, SPEEDUPS, repository, sdist
 from needs import need, need_program
 
-PROJECT = "simplejson"
-PYTHON = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
-
-SPEEDUPS = "import simplejson.decoder as d; assert d.c_scanstring; print('with speedups', d.__file__)"
 JOBS: dict[str, dict[str, object]] = {
     "compile": {
         "steps": [
@@ -46,29 +41,6 @@ JOBS: dict[str, dict[str, object]] = {
         ],
     },
 }
-
-
-def sdist(folder: Path) -> Path:
-    """The newest source archive that the package index has."""
-    argv = [str(PYTHON), "-m", "pip", "download", "--quiet", "--no-binary", ":all:", "--no-deps", "--dest", folder]
-    done = subprocess.run([*argv, PROJECT], env=environment({}), capture_output=True, text=True, check=False)
-    need(done.returncode == 0, f"{PROJECT} from the package index: {done.stderr[-300:]}")
-    (archive,) = folder.glob("*.tar.gz")
-    return archive
-
-
-def repository(archive: Path, folder: Path) -> str:
-    """A git repository with what the archive holds; its commit."""
-    with tarfile.open(archive) as packed:
-        packed.extractall(folder, filter="data")
-    (root,) = folder.iterdir()
-    git = ["git", "-C", str(root), "-c", "user.name=Tests", "-c", "user.email=tests@example.org"]
-    subprocess.run([*git, "init", "--quiet", "--initial-branch=main"], check=True)
-    subprocess.run([*git, "add", "--all", "--force"], check=True)
-    subprocess.run([*git, "commit", "--quiet", "--message", f"Import {archive.name}"], check=True)
-    found = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
-    root.rename(folder / "repository")
-    return found.stdout.strip()
 
 
 @pytest.mark.covers("proof.third_party", "engine.revisions.git", "workspace.checkout", "worker.environment")
