@@ -3,7 +3,8 @@
 .PHONY: help run test check fix bench chaos lock docs clean
 
 PY := .venv/bin/python
-SOURCES := src tests tools bench
+WORKERS ?= $(shell expr $$(nproc 2>/dev/null || echo 1) + 1)
+PYTEST := -m pytest -n $(WORKERS) --dist loadfile
 
 help:
 	@echo "make run     start Buildyard on http://127.0.0.1:8010 and let it build itself; Ctrl-C stops it"
@@ -22,7 +23,7 @@ run:
 test:
 	@tools/make_venv.sh dev
 	@tools/install_parts.sh
-	@$(PY) -m pytest $(TESTS)
+	@$(PY) $(PYTEST) $(TESTS)
 
 check:
 	@tools/make_venv.sh dev
@@ -34,7 +35,7 @@ check:
 	.venv/bin/codespell
 	.venv/bin/vulture
 	$(PY) tools/generate_docs.py --check
-	$(PY) -m pytest $(TESTS)
+	$(PY) $(PYTEST) $(TESTS)
 
 fix:
 	.venv/bin/ruff format .

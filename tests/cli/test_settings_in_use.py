@@ -111,6 +111,7 @@ def test_the_strongest_executor_that_works_is_chosen_and_the_server_says_why(ins
     assert [one["what"] for one in findings if one["what"].startswith("executor ")] == [
         "executor sandbox",
         "executor process",
+        "executor container",
     ]
     assert said.startswith(f"executor: {strongest}, ")
     assert "the strongest that works here; " in said
