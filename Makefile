@@ -34,7 +34,7 @@ check:
 	.venv/bin/lint-imports --no-cache
 	.venv/bin/codespell
 	.venv/bin/vulture
-	$(PY) tools/generate_docs.py --check
+	$(PY) tools/generate_docs.py --check --strict
 	$(PY) $(PYTEST) $(TESTS)
 
 fix:
