@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import uuid
 
 import pytest
 
@@ -101,7 +100,9 @@ async def test_a_body_over_32_mib_is_a_413_that_names_the_limit(api: Api) -> Non
 
 
 @pytest.mark.covers("build_server.bad.unknown")
-@pytest.mark.parametrize("project", ["7", "nothing", "%00", "%ff", str(uuid.uuid4()), "..%2f..%2fetc"])
+@pytest.mark.parametrize(
+    "project", ["7", "nothing", "%00", "%ff", "3f0c8a52-6d1b-4c6e-9a57-0b1de2a4c9f1", "..%2f..%2fetc"]
+)
 async def test_an_unknown_project_is_a_404(api: Api, project: str) -> None:
     for path in ("workflows", "builds"):
         answer = await api.get(f"/api/projects/{project}/{path}")

@@ -38,7 +38,7 @@ def test_what_is_not_signed_is_refused(forge: Forge) -> None:
 
 
 @pytest.mark.covers("hooks.signatures")
-@pytest.mark.parametrize("forge", set(Forge) - {Forge.GITLAB})
+@pytest.mark.parametrize("forge", sorted(set(Forge) - {Forge.GITLAB}))
 @pytest.mark.parametrize("claim", ["sha256=", "sha1=abc", "\xff\xfe", "0" * 64, "sha256=" + "0" * 64])
 def test_a_signature_of_anything_else_is_refused(forge: Forge, claim: str) -> None:
     name = next(name for name in signed(forge, "x", BODY) if "Signature" in name)
@@ -49,7 +49,7 @@ def test_a_signature_of_anything_else_is_refused(forge: Forge, claim: str) -> No
 
 
 @pytest.mark.covers("hooks.replay")
-@pytest.mark.parametrize("forge", set(Forge) - {Forge.GITLAB})
+@pytest.mark.parametrize("forge", sorted(set(Forge) - {Forge.GITLAB}))
 def test_other_headers_do_not_make_a_captured_delivery_look_new(forge: Forge) -> None:
     headers = signed(forge, "push", BODY)
     captured = verified(forge, request({**headers, "X-GitHub-Delivery": "1", "X-Request-Id": "1"}), [SECRET])
