@@ -1,5 +1,7 @@
 """Builds in containers, from the submission to the last container's removal."""
 
+import asyncio
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from e2e.running import (
     step_log,
     submit,
 )
-from podman import IMAGE, Podman
+from podman import IMAGE, Podman, end_podman, import_image, make_root_tar, start_podman
 
 
 def settings(podman: Podman, **more: str) -> dict[str, str]:
@@ -143,3 +145,31 @@ async def test_a_cancelled_build_ends_its_container(podman: Podman, tmp_path: Pa
         assert tree.build.result == "cancelled"
         await nothing_left(yard.data / "worker")
         assert podman.containers(label="buildyard.state") == []
+
+
+@pytest.mark.covers("executors.container.engine_away")
+async def test_an_engine_that_dies_under_a_job_is_an_error_that_says_so_and_nothing_stays(tmp_path: Path) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="buildyard-podman-"))
+    own = start_podman(folder)
+    try:
+        make_root_tar(folder / "image.tar")
+        import_image(own, folder / "image.tar")
+        async with served(tmp_path / "data", **settings(own)) as yard:
+            client = yard.client()
+            build = await submit(client, held=script("h", "echo begun; sleep 20; echo ended", image=IMAGE))
+            await has_logged(client, build, "held", b"begun\n")
+
+            own.stop()
+            await asyncio.sleep(1)  # some time without an engine
+            own.start()
+            first = await finished(client, build)
+            second = await finished(client, await submit(client, next=script("n", "echo fine", image=IMAGE)))
+
+            (attempt,) = job_of(first, "held").attempts
+            assert (attempt.result, attempt.cause) == ("error", "executor")
+            assert attempt.detail == "the container ended"
+            assert job_of(second, "next").result == "success"
+            await nothing_left(yard.data / "worker")
+            assert own.containers(label="buildyard.state") == []
+    finally:
+        end_podman(own)
