@@ -29,6 +29,22 @@ from world import Clock, Wakes, World, settle_in
 DATABASES = ("sqlite", "postgres")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run side by side, those of a file stay together, and so do all that need the container engine.
+
+    Engines that run at once, each with a store of its own, unmount each other's network namespaces.
+    """
+    by_file: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        by_file.setdefault(item.path, []).append(item)
+    for path, together in by_file.items():
+        with_engine = any(
+            "podman" in getattr(item, "fixturenames", ()) or "container" in item.nodeid for item in together
+        )
+        for item in together:
+            item.add_marker(pytest.mark.xdist_group("container engine" if with_engine else str(path)))
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """The address of a real PostgreSQL of this session's own, reached through a socket; it does not sync to disk."""

@@ -408,7 +408,8 @@ def _copy_what_is_needed(copy: Path) -> None:
         else:
             shutil.copy(source, copy / "site")
     for about in Path(pytest.__file__).parents[1].glob("pytest*.dist-info"):
-        shutil.copytree(about, copy / "site" / about.name)
+        if not about.name.startswith("pytest_xdist"):
+            shutil.copytree(about, copy / "site" / about.name)
     import buildyard
 
     assert buildyard.__file__ is not None
