@@ -140,7 +140,7 @@ async def check_logs(client: NativeClient, job: Job) -> None:
             if attempt.lost:
                 assert whole.startswith(text), (job.name, attempt.number)
             elif step.result in ("success", "failure") and step.exit_status != NO_ROOM:
-                assert text.startswith(whole), (job.name, attempt.number)
+                assert text.startswith(whole), (job.name, attempt, step, len(text), text[:300], text[-300:])
 
 
 def was_excused(tree: Tree, excused: frozenset[Cause]) -> bool:
