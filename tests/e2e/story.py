@@ -140,8 +140,8 @@ async def check_logs(client: NativeClient, job: Job) -> None:
             if not step.log_bytes:
                 continue
             text = await log_of(client, step.log)
-            if attempt.lost:
-                assert whole.startswith(text), (job.name, attempt.number)
+            if attempt.lost:  # its end, of which only the words arrived, may stand below all that was printed
+                assert whole.startswith(text) or text.startswith(whole), (job.name, attempt, step, text[-300:])
             elif step.result in ("success", "failure") and step.exit_status not in WITHOUT_ROOM:
                 assert text.startswith(whole), (job.name, attempt, step, len(text), text[:300], text[-300:])
 

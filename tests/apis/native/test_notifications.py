@@ -66,7 +66,7 @@ async def test_rules_are_made_listed_and_removed_by_those_who_configure(server: 
         ({}, "targets"),
         ({**HOOK, "email": ["a@example.org"]}, "targets"),
         ({"webhook": {"url": "http://10.0.0.1/"}}, "local_source"),
-        ({"webhook": {"url": "https://x.example.org/", "secret": "mine"}}, "unknown_credential"),
+        ({"webhook": {"url": "https://x.example.org/", "secret": "mine"}}, "unknown_secret"),
         ({"email": ["a@example.org"]}, "not_set_up"),
         ({"status": {"forge": "gitea", "repository": "a/b", "token": "server:x"}}, "missing"),
     ],

@@ -25,6 +25,7 @@ class Cable:
     port: int = 0
     is_cut: bool = False
     _serving: set[asyncio.Task[None]] = field(default_factory=set)
+    _writers: set[asyncio.StreamWriter] = field(default_factory=set)
     _server: asyncio.Server | None = None
 
     async def lay(self) -> None:
@@ -37,6 +38,9 @@ class Cable:
         self.is_cut = True
         for task in self._serving:
             task.cancel()
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
 
     def mend(self) -> None:
         """Let connections through again."""
@@ -53,6 +57,7 @@ class Cable:
         if self.is_cut:
             writer.transport.abort()
             return
+        self._writers.add(writer)
         task = asyncio.create_task(self._pass_on(reader, writer))
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)
@@ -60,6 +65,7 @@ class Cable:
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
+            self._writers.add(far_writer)
             ways = [asyncio.create_task(_copy(reader, far_writer)), asyncio.create_task(_copy(far_reader, writer))]
             try:
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -67,8 +73,11 @@ class Cable:
                 for way in ways:
                     way.cancel()
                 await asyncio.gather(*ways, return_exceptions=True)
-                far_writer.transport.abort()
+                for ended in (writer, far_writer):
+                    ended.transport.abort()
+                    self._writers.discard(ended)
         writer.transport.abort()
+        self._writers.discard(writer)
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

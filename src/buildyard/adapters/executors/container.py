@@ -165,16 +165,20 @@ class ContainerExecutor:
         return image
 
     async def _start(self, request: WorkspaceRequest, image: Image, made: "_Made") -> None:
-        """Make the container and start its keeper, with the first network that works here if any will do."""
+        """Make the container and start its keeper, with the first network that works here if any will do.
+
+        The last is tried twice: an engine that starts many at once loses a namespace now and then.
+        """
         networks = self._networks(request)
-        for last, network in ((network is networks[-1], network) for network in networks):
+        networks.append(networks[-1])
+        for number, network in enumerate(networks, 1):
             try:
                 await self._start_with(request, image, made, network)
             except (Conflict, Unavailable) as exc:
                 await self._remove_container(made)
                 if any(words in str(exc) for words in _NO_SHELL):
                     raise NotFound(f"the image has no /bin/sh, which Buildyard needs to run steps: {exc}") from exc
-                if last:
+                if number == len(networks):
                     raise Unavailable(f"cannot start a container: {exc}") from exc
             else:
                 if request.network == "default":
