@@ -4,7 +4,7 @@
 
 PY := .venv/bin/python
 WORKERS ?= $(shell expr $$(nproc 2>/dev/null || echo 1) + 1)
-PYTEST := -m pytest -n $(WORKERS) --dist loadgroup
+PYTEST := -m pytest -n $(WORKERS) --dist loadscope
 
 help:
 	@echo "make run     start Buildyard on http://127.0.0.1:8010 and let it build itself; Ctrl-C stops it"

@@ -11,6 +11,8 @@ from uuid import uuid4
 import asyncpg
 import pytest
 import pytest_asyncio
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from buildyard.adapters.blobs.local import LocalBlobStore
 from buildyard.adapters.bus.memory import MemoryBus
@@ -29,20 +31,22 @@ from world import Clock, Wakes, World, settle_in
 DATABASES = ("sqlite", "postgres")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run side by side, those of a file stay together, and so do all that need the container engine.
+ENGINE_AND_HOSTS = ("contracts/executors", "e2e/chaos", "e2e/containers", "e2e/everything", "e2e/hosts")
 
-    Engines that run at once, each with a store of its own, unmount each other's network namespaces.
+
+class _ByFile(LoadScopeScheduling):
+    """Where tests run side by side, those of a file stay together, and so do all that need the container engine or
+    hosts: engines that run at once, each with a store of its own, unmount each other's network namespaces.
     """
-    by_file: dict[Path, list[pytest.Item]] = {}
-    for item in items:
-        by_file.setdefault(item.path, []).append(item)
-    for path, together in by_file.items():
-        with_engine = any(
-            "podman" in getattr(item, "fixturenames", ()) or "container" in item.nodeid for item in together
-        )
-        for item in together:
-            item.add_marker(pytest.mark.xdist_group("container engine" if with_engine else str(path)))
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.split("::", 1)[0]
+        return "engine and hosts" if path.startswith(tuple(f"tests/{folder}/" for folder in ENGINE_AND_HOSTS)) else path
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """What hands tests to processes."""
+    return _ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
