@@ -94,6 +94,7 @@ def test_a_drained_worker_ends_its_job_leaves_and_waits_for_its_resumption_after
 
 @pytest.mark.covers("cli.workers", "worker.removed")
 def test_a_worker_that_is_there_is_removed_by_force_only(buildyard: Installation) -> None:
+    until(lambda: bool(buildyard("worker", "list", "--json").json))
     refused = buildyard("worker", "remove", "w1")
     assert (refused.code, "by force" in refused.err) == (5, True)
     assert buildyard("worker", "remove", "nobody").code == 5
