@@ -25,7 +25,7 @@ from buildyard.store.postgres import PostgresDatabase
 from buildyard.store.sqlite import SqliteDatabase
 from buildyard.store.tables import metadata
 from needs import need
-from podman import Podman, end_podman, import_image, make_root_tar, start_podman
+from podman import Podman, fresh_podman
 from world import Clock, Wakes, World, settle_in
 
 DATABASES = ("sqlite", "postgres")
@@ -80,14 +80,8 @@ async def _administer(server: str, statement: str) -> None:
 @pytest.fixture(scope="session")
 def podman() -> Iterator[Podman]:
     """A real container engine of this session's own, with the one image `podman.IMAGE`."""
-    folder = Path(tempfile.mkdtemp(prefix="buildyard-podman-"))
-    running = start_podman(folder)
-    try:
-        make_root_tar(folder / "image.tar")
-        import_image(running, folder / "image.tar")
+    with fresh_podman() as running:
         yield running
-    finally:
-        end_podman(running)
 
 
 def _named(server: str, name: str) -> str:

@@ -7,7 +7,10 @@ import re
 import shutil
 import subprocess
 import tarfile
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -166,6 +169,19 @@ def end_podman(podman: Podman) -> None:
         if mounted.startswith(f"{podman.folder}/"):
             subprocess.run(["umount", "-l", mounted], check=False)
     shutil.rmtree(podman.folder, ignore_errors=True)
+
+
+@contextmanager
+def fresh_podman() -> Iterator[Podman]:
+    """One with the image `IMAGE`, removed afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="buildyard-podman-"))
+    running = start_podman(folder)
+    try:
+        make_root_tar(folder / "image.tar")
+        import_image(running, folder / "image.tar")
+        yield running
+    finally:
+        end_podman(running)
 
 
 def make_root_tar(file: Path) -> None:

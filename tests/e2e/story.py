@@ -15,8 +15,7 @@ from e2e.running import Oracle, finished, log_of
 
 LINES = 100
 NO_ROOM = 28
-WITHOUT_ROOM = (NO_ROOM, 1)
-"""Exit statuses of a step that could not write its file, and of a sandbox that could not be made; no plan has them."""
+"""The exit status of a step that could not write its file."""
 
 
 @dataclass
@@ -97,7 +96,10 @@ class Book:
                 assert {job.name: job.result for job in tree.jobs} == plan.results, (key, tree)
                 assert tree.build.result == plan.result, (key, tree)
             for job in tree.jobs:
-                check_attempts(job, ran, plan)
+                try:
+                    check_attempts(job, ran, plan)
+                except AssertionError as exc:
+                    raise AssertionError(await _logs(self.client, job)) from exc
                 await check_logs(self.client, job)
             ends[str(tree.build.result)] += 1
         assert not ran, f"what ran belongs to no visible attempt: {ran}"
@@ -118,9 +120,7 @@ def check_attempts(job: Job, ran: Counter[str], plan: Planned) -> None:
             assert times <= 1, (
                 f"{plan.key} {job.name}: step {step.number} of attempt {attempt.number} ran {times} times"
             )
-            if attempt.result in ("success", "failure") and all(
-                one.exit_status not in WITHOUT_ROOM for one in attempt.steps
-            ):
+            if attempt.result in ("success", "failure") and all(one.exit_status != NO_ROOM for one in attempt.steps):
                 assert times == (step.number <= plan.steps[job.name]), (plan.key, job.name, attempt)
 
 
@@ -130,6 +130,12 @@ def given_up(tree: Tree) -> bool:
     for job in lost:
         assert (job.result, [attempt.lost for attempt in job.attempts]) == ("error", [True] * (1 + Retry().lost_count))
     return bool(lost)
+
+
+async def _logs(client: NativeClient, job: Job) -> list[bytes]:
+    """What all steps printed."""
+    steps = [step for attempt in job.attempts for step in attempt.steps if step.log_bytes]
+    return [await log_of(client, step.log) for step in steps]
 
 
 async def check_logs(client: NativeClient, job: Job) -> None:
@@ -142,7 +148,7 @@ async def check_logs(client: NativeClient, job: Job) -> None:
             text = await log_of(client, step.log)
             if attempt.lost:  # its end, of which only the words arrived, may stand below all that was printed
                 assert whole.startswith(text) or text.startswith(whole), (job.name, attempt, step, text[-300:])
-            elif step.result in ("success", "failure") and step.exit_status not in WITHOUT_ROOM:
+            elif step.result in ("success", "failure") and step.exit_status != NO_ROOM:
                 assert text.startswith(whole), (job.name, attempt, step, len(text), text[:300], text[-300:])
 
 
@@ -151,7 +157,7 @@ def was_excused(tree: Tree, excused: frozenset[Cause]) -> bool:
     ended = [job for job in tree.jobs if job.result == "error" and job.cause in excused]
     assert all(job.detail or any(attempt.detail for attempt in job.attempts) for job in ended)
     said = [step for job in tree.jobs for attempt in job.attempts for step in attempt.steps]
-    return bool(ended) or (Cause.STORAGE in excused and any(step.exit_status in WITHOUT_ROOM for step in said))
+    return bool(ended) or (Cause.STORAGE in excused and any(step.exit_status == NO_ROOM for step in said))
 
 
 async def all_finished(client: NativeClient) -> dict[str, Tree]:

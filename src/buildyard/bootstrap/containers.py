@@ -17,6 +17,7 @@ def container_options(settings: Settings) -> ContainerOptions:
         image=chosen.image,
         pull=chosen.pull,
         auth_file=Path(chosen.auth_file) if chosen.auth_file else None,
+        read_only_paths=tuple(Path(path) for path in chosen.read_only_paths),
     )
 
 

@@ -261,6 +261,11 @@ class Container:
         "File with credentials for registries, in the format of Docker's `config.json` (`auths`).",
         "BUILDYARD_CONTAINER_AUTH_FILE",
     )
+    read_only_paths: tuple[str, ...] = setting(
+        (),
+        "Files and folders of this machine that every job's container shows read-only, at the same places.",
+        "BUILDYARD_CONTAINER_READ_ONLY_PATHS",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

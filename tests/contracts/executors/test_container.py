@@ -56,6 +56,22 @@ async def test_what_a_command_installs_is_there_for_the_next(contained: Workspac
     assert heard.text == "installed"
 
 
+async def test_further_paths_are_shown_read_only(podman: Podman, state: Path, tmp_path: Path, heard: Listener) -> None:
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "version").write_text("7")
+    options = ContainerOptions(address=podman.address, image=IMAGE, read_only_paths=(tmp_path / "tools",))
+    executor = ContainerExecutor(state, options)
+    workspace = await executor.open(WorkspaceRequest(key="one", marker="attempt-1"))
+
+    await run(
+        workspace, f"cat {tmp_path}/tools/version; touch {tmp_path}/tools/new 2>/dev/null || echo ' refused'", heard
+    )
+
+    assert heard.text == "7 refused"
+    await workspace.close()
+    await executor.close()
+
+
 @pytest.mark.covers("executors.container.user")
 async def test_files_that_commands_make_belong_to_the_worker(contained: Workspace, heard: Listener) -> None:
     await run(contained, "id -u; mkdir made; echo x > made/file", heard)

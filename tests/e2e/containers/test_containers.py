@@ -1,7 +1,6 @@
 """Builds in containers, from the submission to the last container's removal."""
 
 import asyncio
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from e2e.running import (
     step_log,
     submit,
 )
-from podman import IMAGE, Podman, end_podman, import_image, make_root_tar, start_podman
+from podman import IMAGE, Podman, fresh_podman
 
 
 def settings(podman: Podman, **more: str) -> dict[str, str]:
@@ -149,11 +148,7 @@ async def test_a_cancelled_build_ends_its_container(podman: Podman, tmp_path: Pa
 
 @pytest.mark.covers("executors.container.engine_away")
 async def test_an_engine_that_dies_under_a_job_is_an_error_that_says_so_and_nothing_stays(tmp_path: Path) -> None:
-    folder = Path(tempfile.mkdtemp(prefix="buildyard-podman-"))
-    own = start_podman(folder)
-    try:
-        make_root_tar(folder / "image.tar")
-        import_image(own, folder / "image.tar")
+    with fresh_podman() as own:
         async with served(tmp_path / "data", **settings(own)) as yard:
             client = yard.client()
             build = await submit(client, held=script("h", "echo begun; sleep 20; echo ended", image=IMAGE))
@@ -171,5 +166,3 @@ async def test_an_engine_that_dies_under_a_job_is_an_error_that_says_so_and_noth
             assert job_of(second, "next").result == "success"
             await nothing_left(yard.data / "worker")
             assert own.containers(label="buildyard.state") == []
-    finally:
-        end_podman(own)

@@ -52,12 +52,16 @@ _NO_SHELL = ('"/bin/sh"', "exec: /bin/sh", "`/bin/sh`")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerOptions:
-    """Which engine, and how it is used. `image` is for jobs that name none; empty: they are refused."""
+    """Which engine, and how it is used. `image` is for jobs that name none; empty: they are refused.
+
+    `read_only_paths` of this machine show in every job's container, at the same places.
+    """
 
     address: str
     image: str = ""
     pull: Pull = "missing"
     auth_file: Path | None = None
+    read_only_paths: tuple[Path, ...] = ()
 
 
 class ContainerExecutor:
@@ -73,6 +77,7 @@ class ContainerExecutor:
         self._facts: EngineFacts | None = None
         self._place = GroupPlace()
         self._network = ""
+        self._shown = [os.fspath(path) for path in options.read_only_paths]
 
     @property
     def name(self) -> str:
@@ -211,6 +216,7 @@ class ContainerExecutor:
             "Mounts": [
                 *({"Type": "bind", "Source": os.fspath(source), "Target": target} for target, source in binds.items()),
                 {"Type": "bind", "Source": os.fspath(made.control), "Target": CONTROL, "ReadOnly": True},
+                *({"Type": "bind", "Source": shown, "Target": shown, "ReadOnly": True} for shown in self._shown),
             ],
             "NetworkMode": network,
             "ExtraHosts": [f"{service.name}:127.0.0.1" for service in request.services],
