@@ -27,6 +27,7 @@ from buildyard.domain.notifications import (
 )
 from buildyard.engine.engine import Engine
 from buildyard.engine.news import read_news
+from buildyard.engine.surviving import survived
 from buildyard.engine.telling_secrets import use_secret
 from buildyard.ports import Notice, Outcome
 from buildyard.store import deliveries
@@ -84,14 +85,9 @@ async def send_deliveries(engine: Engine) -> None:
     queues = Queues()
     async with engine.bus.subscribe(TOPIC) as news, asyncio.TaskGroup() as group:
         while True:
-            try:
+            taken = Taken((), SLOW_POLL)
+            with survived("loop_failed", loop="deliveries"):
                 taken = await take_some(engine, queues)
-            except EngineError as exc:
-                log.warning("loop_failed", loop="deliveries", error=str(exc))
-                taken = Taken((), SLOW_POLL)
-            except Exception:
-                log.exception("loop_failed", loop="deliveries")
-                taken = Taken((), SLOW_POLL)
             for message in taken.messages:
                 group.create_task(_send(engine, queues, message))
             await news.wait(taken.wait_s)

@@ -9,13 +9,13 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 
 from buildyard.domain.access import SYSTEM, Actor
-from buildyard.domain.errors import EngineError
 from buildyard.domain.ids import SECOND, AttemptId, LogId, Moment
 from buildyard.engine import collecting, delivering, garbage, leasing, progress
 from buildyard.engine.clockwork import keep_appointments
 from buildyard.engine.engine import Engine
 from buildyard.engine.fitting import end_unsupported
 from buildyard.engine.receiving import forget_deliveries
+from buildyard.engine.surviving import survived
 from buildyard.engine.ticking import keep_triggers
 from buildyard.store import events, workers
 from buildyard.store.transactions import Transaction
@@ -55,12 +55,8 @@ def _kept_events(engine: Engine) -> float:
 async def _every(seconds: float, what: str, act: Callable[[], Awaitable[object]]) -> None:
     while True:
         await asyncio.sleep(seconds)
-        try:
+        with survived("loop_failed", loop=what):
             await act()
-        except EngineError as exc:
-            log.warning("loop_failed", loop=what, error=str(exc))
-        except Exception:
-            log.exception("loop_failed", loop=what)
 
 
 async def lose_expired_leases(engine: Engine) -> list[AttemptId]:

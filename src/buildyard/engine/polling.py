@@ -20,6 +20,7 @@ from buildyard.domain.pushes import Commits, PushEvent, repository_key
 from buildyard.domain.triggers import Poll
 from buildyard.engine.engine import Engine
 from buildyard.engine.receiving import Match, fire_for, note_changes
+from buildyard.engine.surviving import survived
 from buildyard.store import triggers
 from buildyard.store.transactions import Transaction
 from buildyard.store.triggers import Trigger, TriggerState, Watched
@@ -70,11 +71,9 @@ async def keep_looking(engine: Engine, eyes: Eyes) -> None:
     running: set[TriggerId] = set()
     async with asyncio.TaskGroup() as group:
         while True:
-            try:
+            due = []
+            with survived("loop_failed", loop="polls"):
                 due = await engine.read(due_polls, SYSTEM, 4 * AT_ONCE)
-            except EngineError as exc:
-                log.warning("loop_failed", loop="polls", error=str(exc))
-                due = []
             for trigger in due:
                 if trigger not in running:
                     running.add(trigger)
@@ -87,11 +86,8 @@ async def _turn(
 ) -> None:
     async with room:
         try:
-            await look_for(engine, eyes, trigger)
-        except EngineError as exc:
-            log.warning("poll_failed", trigger=trigger, error=str(exc))
-        except Exception:
-            log.exception("poll_failed", trigger=trigger)
+            with survived("poll_failed", trigger=trigger):
+                await look_for(engine, eyes, trigger)
         finally:
             running.discard(trigger)
 

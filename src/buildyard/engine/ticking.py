@@ -17,6 +17,7 @@ from buildyard.domain.triggers import Cron, TriggerKind, Upstream
 from buildyard.engine.cron import first_due, passed_moments
 from buildyard.engine.engine import Engine
 from buildyard.engine.firing import Firing, fire
+from buildyard.engine.surviving import survived
 from buildyard.store import builds, pipelines, projects, triggers
 from buildyard.store.transactions import Transaction
 
@@ -42,12 +43,8 @@ async def keep_triggers(engine: Engine) -> None:
     async with engine.bus.subscribe("triggers") as news:
         while True:
             sleep_s = LONGEST_SLEEP_S
-            try:
+            with survived("loop_failed", loop="triggers"):
                 sleep_s = await fire_due(engine)
-            except EngineError as exc:
-                log.warning("loop_failed", loop="triggers", error=str(exc))
-            except Exception:
-                log.exception("loop_failed", loop="triggers")
             await news.wait(timeout=sleep_s)
 
 

@@ -1,6 +1,6 @@
 """Taking things out of the books: logs, artifacts, builds with all that is theirs, a bounded part at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import delete, select, update
@@ -154,13 +154,24 @@ async def begin_removal(tx: Transaction, build: BuildId, project: ProjectId) -> 
     return True
 
 
+def _dropper(found: Statement, drop: Statement) -> Callable[[Transaction, BuildId, int], Awaitable[int]]:
+    """What drops rows that nothing else goes with."""
+
+    async def drop_some(tx: Transaction, build: BuildId, most: int) -> int:
+        rows = await tx.fetch(found, of=build, most=most)
+        await tx.execute_many(drop, _keys(rows))
+        return len(rows)
+
+    return drop_some
+
+
 async def remove_rows(tx: Transaction, build: BuildId, most: int) -> bool:
     """Delete about `most` rows of a build whose removal has begun, children first; True once nothing is left of it."""
     place = await tx.fetch_one(PLACE, key=build)
     if place is None:
         return True
     left = most
-    for take in (_drop_artifacts, _drop_tests, _drop_metrics, _drop_logs, _drop_steps, _drop_attempts, _drop_jobs):
+    for take in _DROPPERS:
         left -= await take(tx, build, left)
         if left <= 0:
             return False
@@ -176,18 +187,6 @@ async def _drop_artifacts(tx: Transaction, build: BuildId, most: int) -> int:
     return len(found)
 
 
-async def _drop_tests(tx: Transaction, build: BuildId, most: int) -> int:
-    found = await tx.fetch(ALL_TESTS, of=build, most=most)
-    await tx.execute_many(DROP_TEST, _keys(found))
-    return len(found)
-
-
-async def _drop_metrics(tx: Transaction, build: BuildId, most: int) -> int:
-    found = await tx.fetch(ALL_METRICS, of=build, most=most)
-    await tx.execute_many(DROP_METRIC, _keys(found))
-    return len(found)
-
-
 async def _drop_logs(tx: Transaction, build: BuildId, most: int) -> int:
     found = await tx.fetch(ALL_LOGS, of=build, most=most)
     await tx.execute_many(NOTE_LOG, [{"log": row[0], "noted_at": tx.now} for row in found if row[1] is None])
@@ -195,22 +194,15 @@ async def _drop_logs(tx: Transaction, build: BuildId, most: int) -> int:
     return len(found)
 
 
-async def _drop_steps(tx: Transaction, build: BuildId, most: int) -> int:
-    found = await tx.fetch(ALL_STEPS, of=build, most=most)
-    await tx.execute_many(DROP_STEP, _keys(found))
-    return len(found)
-
-
-async def _drop_attempts(tx: Transaction, build: BuildId, most: int) -> int:
-    found = await tx.fetch(ALL_ATTEMPTS, of=build, most=most)
-    await tx.execute_many(DROP_ATTEMPT, _keys(found))
-    return len(found)
-
-
-async def _drop_jobs(tx: Transaction, build: BuildId, most: int) -> int:
-    found = await tx.fetch(ALL_JOBS, of=build, most=most)
-    await tx.execute_many(DROP_JOB, _keys(found))
-    return len(found)
+_DROPPERS = (
+    _drop_artifacts,
+    _dropper(ALL_TESTS, DROP_TEST),
+    _dropper(ALL_METRICS, DROP_METRIC),
+    _drop_logs,
+    _dropper(ALL_STEPS, DROP_STEP),
+    _dropper(ALL_ATTEMPTS, DROP_ATTEMPT),
+    _dropper(ALL_JOBS, DROP_JOB),
+)
 
 
 async def _drop_build(tx: Transaction, build: BuildId, place: Row) -> None:

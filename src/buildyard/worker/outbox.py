@@ -182,4 +182,4 @@ class Outbox:
         return GAP_S if self._has_more_than_output() else OUTPUT_GAP_S
 
     def _has_more_than_output(self) -> bool:
-        return any(reel.is_urgent for reel in self._reels.values())
+        return any(reel.has_items for reel in self._reels.values())

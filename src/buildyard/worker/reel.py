@@ -95,7 +95,7 @@ class Reel:
         return not self._entries and self._tail is None
 
     @property
-    def is_urgent(self) -> bool:
+    def has_items(self) -> bool:
         """Whether there is more to tell than output, or a lot of it."""
         return bool(self._entries)
 
