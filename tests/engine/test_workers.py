@@ -164,6 +164,24 @@ async def test_to_drain_a_worker_that_is_gone_pauses_it(world: World) -> None:
     assert (shown.draining, shown.paused) == (False, True)
 
 
+@pytest.mark.covers("worker.drain")
+async def test_what_a_leaving_worker_was_given_and_never_got_is_tried_elsewhere_at_once(world: World) -> None:
+    hand = await world.hand()
+    view = await world.submit(job("got"), job("not got"))
+    got, missed = await hand.claim(2)
+    del hand.held[missed.attempt]
+
+    await hand.leave()
+
+    states = {name: [one.attempt.state for one in each.attempts] for name, each in (await world.jobs(view)).items()}
+    assert [state.lost for state in states[got.spec.name]] == [False]
+    assert [(state.lost, state.detail) for state in states[missed.spec.name]] == [
+        (True, "its worker ended before it heard of it")
+    ]
+    other = await world.hand("w2")
+    assert await other.run_all() == [missed.spec.name]
+
+
 @pytest.mark.covers("worker.removed")
 async def test_a_worker_that_is_there_is_removed_by_force_only_and_what_it_ran_is_tried_elsewhere(
     world: World,

@@ -42,7 +42,8 @@ async def claim(engine: Engine, actor: Actor, message: Claim) -> Claimed:
     still asks for jobs.
     """
     if message.leaving:
-        await engine.run(leasing.leave, actor, message.session)
+        lost = await engine.run(leasing.leave, actor, message.session, message.have)
+        await seal_logs_of(engine, lost)
         return Claimed()
     deadline = time.monotonic() + min(max(message.wait_s, 0.0), LONGEST_WAIT)
     told = {AttemptId(key) for key in message.cancelling}

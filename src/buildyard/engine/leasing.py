@@ -201,9 +201,16 @@ async def wishes(tx: Transaction, actor: Actor, session: str) -> Wishes:
     return Wishes(tuple(await attempts.cancels_of_worker(tx, worker.id)), worker.paused, worker.draining)
 
 
-async def leave(tx: Transaction, actor: Actor, session: str) -> None:
-    """A worker says that it ends. What it still holds, its next process loses or its lease does."""
-    await workers.leave(tx, await _session(tx, actor, session))
+async def leave(tx: Transaction, actor: Actor, session: str, have: Sequence[int]) -> list[AttemptId]:
+    """A worker says that it ends. What it was given and has not got is lost now, and given.
+
+    What it still holds, its next process loses or its lease does.
+    """
+    worker = await _session(tx, actor, session)
+    lost = [attempt.id for attempt in await _undelivered(tx, actor, worker, have)]
+    await lose_attempts(tx, actor, lost, "its worker ended before it heard of it")
+    await workers.leave(tx, worker)
+    return lost
 
 
 async def claim_jobs(
