@@ -49,6 +49,8 @@ def _read_json(source: str, what: str) -> yaml.Node:
         raise _unreadable(what, f"{exc.msg} (line {exc.lineno}, column {exc.colno})") from exc
     except RecursionError as exc:
         raise _unreadable(what, f"is nested deeper than {MOST_DEPTH} levels") from exc
+    except ValueError as exc:
+        raise _unreadable(what, "holds a number that is too long") from exc
     if "\\u" in source or "\\/" in source:
         return _read_yaml(json.dumps(value, ensure_ascii=False), what, placed=False)
     return _read_yaml(source, what)
@@ -72,6 +74,8 @@ def _read_yaml(source: str, what: str, *, placed: bool = True) -> yaml.Node:
         raise _unreadable(what, f"{exc.problem or 'is not YAML'}{at}") from exc
     except yaml.YAMLError as exc:
         raise _unreadable(what, str(exc).splitlines()[0]) from exc
+    except UnicodeEncodeError as exc:
+        raise _unreadable(what, "holds half of a character (a lone surrogate)") from exc
     if node is None:
         raise _unreadable(what, "is empty")
     _check_nodes(node, what)
