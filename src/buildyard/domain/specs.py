@@ -13,13 +13,17 @@ SHARED = 2**31 - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepSpec:
-    """One command of a job. `run` is a script for `shell`; its exit status 0 is success."""
+    """One command of a job. `run` is a script for `shell`; its exit status 0 is success.
+
+    With `pty` it runs in a pseudo-terminal: its output and error output are one stream then.
+    """
 
     name: str
     run: str
     shell: str = "bash"
     environment: dict[str, str] = field(default_factory=dict)
     timeout_s: int | None = None
+    pty: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,11 +157,34 @@ class ServiceSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GitSource:
+    """An exact place in a git repository. `commit` wins over `branch`; both empty: the default branch."""
+
+    url: str
+    branch: str = ""
+    commit: str = ""
+    shallow: bool = True
+    submodules: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedSource:
+    """One of several sources of a job, laid into `folder`, a name in the workspace."""
+
+    folder: str
+    git: GitSource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
     """One job of a pipeline: what one worker runs in one workspace.
 
     `needs` are names of jobs of the same pipeline whose `outputs` (paths or globs relative to the
     workspace) are laid into the workspace first. `network` is `default`, `none` or `host`.
+
+    `prepare` are scripts that run in order as part of step 0, `setup`; the first that fails ends the job. With `at_home`
+    the workspace is the job's home folder. Once a step has left `done_file` (relative to the home folder), the steps
+    after it are skipped. `keep_s` and `keep_failed_s` say how long the workspace stays after the end.
     """
 
     name: str
@@ -179,6 +206,12 @@ class JobSpec:
     locks: tuple[LockSpec, ...] = ()
     approval: Approval | None = None
     matrix: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    prepare: tuple[StepSpec, ...] = ()
+    at_home: bool = False
+    done_file: str = ""
+    sources: tuple[NamedSource, ...] = ()
+    keep_s: int = 0
+    keep_failed_s: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,17 +220,6 @@ class PipelineSpec:
 
     jobs: tuple[JobSpec, ...]
     concurrency: Concurrency | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GitSource:
-    """An exact place in a git repository. `commit` wins over `branch`; both empty: the default branch."""
-
-    url: str
-    branch: str = ""
-    commit: str = ""
-    shallow: bool = True
-    submodules: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from buildyard.domain.specs import JobSpec, StepSpec
 
 DEFAULTS = {"CI": "true", "LANG": "C.UTF-8", "TERM": "dumb"}
+IN_TERMINAL = {"TERM": "xterm-256color"}
+"""What a step in a pseudo-terminal gets instead, so that programs print colours."""
+
 _SHELLS = {
     "bash": ("bash", "--noprofile", "--norc", "-e"),
     "sh": ("sh", "-e"),
@@ -37,7 +40,7 @@ def variables_of(spec: JobSpec, step: StepSpec, where: Surroundings, *outer: Map
 
     What says who and where cannot be overridden.
     """
-    found = dict(DEFAULTS)
+    found = DEFAULTS | (IN_TERMINAL if step.pty else {})
     for variables in (*outer, spec.environment, step.environment):
         found |= variables
     return found | {

@@ -1,6 +1,7 @@
 """Runs one attempt from its grant to its end: workspace, setup, steps, outputs, caches."""
 
 import asyncio
+import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 from traceback import format_exception
@@ -14,10 +15,10 @@ from buildyard.ports import Executor, Exit, Workspace, WorkspaceRequest
 from buildyard.protocol import Started, StepGrant
 from buildyard.worker.bench import Bench
 from buildyard.worker.caches import Wanted, save_caches
-from buildyard.worker.environment import step_command
+from buildyard.worker.commands import run_script
 from buildyard.worker.held import Ending, HeldAttempt
 from buildyard.worker.outputs import keep_outputs
-from buildyard.worker.placing import place_script, remove_script
+from buildyard.worker.preparing import prepare
 from buildyard.worker.reports import read_reports
 from buildyard.worker.secrets import hand_out
 from buildyard.worker.services import service_requests
@@ -27,6 +28,7 @@ from buildyard.worker.step_log import StepLog
 log = structlog.get_logger()
 
 _SUCCESS = Ending(result=Result.SUCCESS)
+_SKIPPED = Ending(result=Result.SKIPPED)
 
 
 @dataclass(slots=True)
@@ -91,6 +93,8 @@ async def _set_up(bench: Bench, held: HeldAttempt, room: _Room) -> Ending | None
             ending = await lay_in(bench, held, room.workspace, step, room.caches)
         if ending is None and room.workspace is not None:
             ending = hand_out(held, room.workspace, step, room.secrets)
+        if ending is None and room.workspace is not None:
+            ending = await prepare(bench, held, room.workspace, step, room.secrets)
     except asyncio.CancelledError:
         _tell_stop(held, step)
         raise
@@ -158,7 +162,10 @@ def _rows(held: HeldAttempt) -> dict[int, StepGrant]:
 
 
 async def _run_steps(bench: Bench, held: HeldAttempt, room: _Room) -> Ending:
-    """The steps in order, up to the first that fails; outputs and caches are told of in the last one's log."""
+    """The steps in order, up to the first that fails or the one that says that the job is done.
+
+    Outputs and caches are told of in the log of the last one that ran.
+    """
     assert room.workspace is not None
     rows = _rows(held)
     specs = held.grant.spec.steps
@@ -169,7 +176,7 @@ async def _run_steps(bench: Bench, held: HeldAttempt, room: _Room) -> Ending:
             await _report(held, room, step)
             step.finish(ended)
             return _as_ending(ended, rows[number])
-        if number < len(specs):
+        if number < len(specs) and not _is_done(held, room.workspace):
             step.finish(ended)
             continue
         try:
@@ -180,46 +187,29 @@ async def _run_steps(bench: Bench, held: HeldAttempt, room: _Room) -> Ending:
             raise
         finally:
             step.finish(ended)
+            for later in range(number + 1, len(specs) + 1):
+                StepLog(held, rows[later]).finish(_SKIPPED)
     return _SUCCESS
+
+
+def _is_done(held: HeldAttempt, workspace: Workspace) -> bool:
+    """Whether a step has left the file that says that the rest of the job is not needed."""
+    name = held.grant.spec.done_file
+    return bool(name) and os.path.lexists(workspace.home / name)
 
 
 async def _run_step(bench: Bench, held: HeldAttempt, room: _Room, spec: StepSpec, step: StepLog) -> Exit:
     """One command; if it is stopped, its end is told here."""
-    workspace = room.workspace
-    assert workspace is not None
+    assert room.workspace is not None
     step.start()
-    script = ""
     try:
-        script = place_script(workspace.folder, spec.run)
-        where = f"{workspace.inside}/{script}"
-        command = step_command(bench.config, held.grant, spec, where, workspace.inside, room.secrets)
-        running = asyncio.ensure_future(workspace.run(command, step.write))
-        ended = await _until_stopped(workspace, running)
+        ended = await run_script(bench, held, room.workspace, spec, step, room.secrets)
     except asyncio.CancelledError:
         _tell_stop(held, step)
         raise
-    except (EngineError, OSError) as exc:
-        ending = failed(exc, Cause.EXECUTOR)
-        ended = Exit(status=126, result=ending.result, cause=ending.cause, detail=ending.detail)
-    finally:
-        if script:
-            remove_script(workspace.folder, script)
     if ended.detail:
         step.say(ended.detail)
     return ended
-
-
-async def _until_stopped(workspace: Workspace, running: asyncio.Future[Exit]) -> Exit:
-    """The command's end; when this is cancelled, its end after it was killed."""
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        while not running.done():
-            await workspace.kill()
-            await asyncio.wait({running}, timeout=0.05)
-        if running.exception() is not None:
-            log.warning("kill_failed", error=str(running.exception()))
-        raise
 
 
 def _tell_stop(held: HeldAttempt, step: StepLog) -> None:

@@ -29,4 +29,5 @@ def step_command(
         environment=variables_of(grant.spec, step, where, config.variables, grant.environment) | secrets,
         timeout_s=step.timeout_s,
         silent_s=grant.spec.limits.silent_s,
+        pty=step.pty,
     )

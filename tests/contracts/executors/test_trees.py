@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from buildyard.domain.errors import Invalid
-from buildyard.domain.states import Result, Stream
+from buildyard.domain.states import Cause, Result, Stream
 from buildyard.ports import Command, Executor, Workspace, WorkspaceRequest
 from contracts.executors.watching import Listener, become_true, processes_with, run, script, unique_sleep
 
@@ -114,6 +114,7 @@ async def test_home_and_temporary_folder_are_writable_and_outlast_a_command(
     assert heard.text.split() == ["home", "tmp", ".script"]
 
 
+@pytest.mark.covers("executors.terminal")
 async def test_a_terminal_is_one_and_keeps_the_bytes(real_workspace: Workspace, heard: Listener) -> None:
     text = "[ -t 1 ] && [ -t 2 ] && echo terminal; stty size <&1; echo error >&2; printf 'a\\nb\\n'"
 
@@ -122,6 +123,50 @@ async def test_a_terminal_is_one_and_keeps_the_bytes(real_workspace: Workspace, 
     assert ended.result is Result.SUCCESS
     assert heard.chunks
     assert heard.of(Stream.OUTPUT) == b"terminal\n40 120\nerror\na\nb\n"
+
+
+@pytest.mark.covers("executors.terminal")
+async def test_the_input_is_empty_in_a_terminal_too(real_workspace: Workspace, heard: Listener) -> None:
+    ended = await run(real_workspace, "[ ! -t 0 ]; wc -c", heard, pty=True)
+
+    assert (ended.result, heard.text) == (Result.SUCCESS, "0")
+
+
+@pytest.mark.covers("executors.terminal")
+async def test_a_lot_of_output_comes_through_a_terminal_whole_and_in_order(
+    real_workspace: Workspace, heard: Listener
+) -> None:
+    ended = await run(real_workspace, "seq 1 200000; exit 3", heard, pty=True)
+
+    assert ended.status == 3
+    assert heard.output == b"".join(b"%d\n" % number for number in range(1, 200_001))
+
+
+@pytest.mark.covers("executors.terminal")
+@pytest.mark.parametrize("how", DETACHED.values(), ids=DETACHED.keys())
+async def test_a_kill_in_a_terminal_ends_the_whole_tree(real_workspace: Workspace, heard: Listener, how: str) -> None:
+    seconds = unique_sleep()
+    text = f"{how.format(n=seconds)}\necho begun\nsleep {seconds}"
+    task = asyncio.create_task(real_workspace.run(script(real_workspace, text, pty=True), heard))
+    await heard.until(b"begun")
+    await become_true(lambda: len(processes_with(seconds)) > 1)
+
+    await real_workspace.kill()
+
+    assert processes_with(seconds) == []
+    assert (await task).result is Result.CANCELLED
+
+
+@pytest.mark.covers("executors.terminal")
+async def test_the_clocks_run_in_a_terminal_too(real_workspace: Workspace) -> None:
+    seconds = unique_sleep()
+
+    by_wall = await run(real_workspace, f"while sleep 0.1; do echo .; done & sleep {seconds}", pty=True, timeout_s=1.0)
+    by_silence = await run(real_workspace, f"echo .; sleep {seconds}", pty=True, silent_s=1.0)
+
+    assert (by_wall.result, by_wall.cause) == (Result.TIMEOUT, Cause.WALL)
+    assert (by_silence.result, by_silence.cause) == (Result.TIMEOUT, Cause.SILENT)
+    assert processes_with(seconds) == []
 
 
 async def test_without_being_asked_for_there_is_no_terminal(real_workspace: Workspace) -> None:

@@ -162,7 +162,7 @@ def start_script(command: Command, place: Place) -> str:
     lines = [f"export {name}={shlex.quote(value)}" for name, value in environment.items() if _is_name(name)]
     lines += [f"unset {name}" for name in FOREIGN if name not in environment.keys() | place.image_variables]
     if command.pty:
-        lines.append("stty -opost rows 40 cols 120 <&1 2>/dev/null")
+        lines += ["stty -opost rows 40 cols 120 <&1 2>/dev/null", "exec </dev/null"]
     lines.append(f"cd -- {shlex.quote(f'{place.inside}/{command.cwd}')} || exit 126")
     lines.append("unset OLDPWD")
     lines.append(" ".join(["exec", *(["env", *map(shlex.quote, odd)] if odd else []), *map(shlex.quote, command.argv)]))
