@@ -183,8 +183,8 @@ class JobSpec:
     workspace) are laid into the workspace first. `network` is `default`, `none` or `host`.
 
     `prepare` are scripts that run in order as part of step 0, `setup`; the first that fails ends the job. With
-    `at_home` the workspace is the job's home folder. Once a step has left `done_file` (relative to the home folder), the steps
-    after it are skipped. `keep_s` and `keep_failed_s` say how long the workspace stays after the end.
+    `at_home` the workspace is the job's home folder. Once a step has left `done_file` (relative to the home folder),
+    the steps after it are skipped. `keep_s` and `keep_failed_s` say how long the workspace stays after the end.
     """
 
     name: str
