@@ -17,7 +17,7 @@ import buildyard.engine
 from buildyard.domain.access import ANONYMOUS, SYSTEM, Actor, Role
 from buildyard.domain.errors import Forbidden, NotFound, Unauthenticated
 from buildyard.domain.fairness import NO_USAGE
-from buildyard.domain.ids import LogId, TokenId
+from buildyard.domain.ids import BuildId, LogId, TokenId
 from buildyard.domain.labels import Offer
 from buildyard.domain.notifications import Action, Condition, Rule, WebhookTarget
 from buildyard.domain.retention import Bounds, What
@@ -56,6 +56,7 @@ from buildyard.engine import (
     secret_keys,
     secrets,
     sign_in,
+    task_logs,
     telling_secrets,
     triggers,
     uploads,
@@ -416,6 +417,14 @@ LETS_IN: dict[Callable[..., Any], tuple[set[str], Call]] = {
     workers.forget_worker: (
         SERVER,
         lambda tx, who, at: workers.forget_worker(tx, who, at.hand.name, force=True, reason=""),
+    ),
+    task_logs.get_setup_log: (
+        READERS,
+        lambda tx, who, at: task_logs.get_setup_log(tx, who, BuildId(at.grant.build)),
+    ),
+    task_logs.get_task_log: (
+        READERS,
+        lambda tx, who, at: task_logs.get_task_log(tx, who, BuildId(at.grant.build), "step1"),
     ),
     watching.require_log: (
         READERS,

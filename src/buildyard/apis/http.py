@@ -1,36 +1,12 @@
-"""What all APIs share of HTTP: who asks, bodies within limits, bytes of users, ranges."""
+"""What all APIs share of HTTP: who asks, and bodies within limits."""
 
-import re
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response, StreamingResponse
 
 from buildyard.domain.errors import Invalid, LimitReached, TooLarge
 
 MIB = 1024 * 1024
-RANGE = re.compile(r"bytes=(\d*)-(\d*)")
-USER_BYTES = {
-    "x-content-type-options": "nosniff",
-    "content-security-policy": "sandbox; default-src 'none'",
-    "cross-origin-resource-policy": "same-origin",
-}
-"""Headers of every answer whose bytes a user chose."""
-
-
-@dataclass(frozen=True, slots=True)
-class ByteRange:
-    """The bytes `start` to `stop` (exclusive) of a whole of `size` bytes."""
-
-    start: int
-    stop: int
-    size: int
-
-    @property
-    def content_range(self) -> str:
-        """The value of `Content-Range` (RFC 9110, section 14.4)."""
-        return f"bytes {self.start}-{self.stop - 1}/{self.size}"
 
 
 def client_of(request: Request) -> tuple[str, str]:
@@ -78,40 +54,3 @@ async def stream_of(request: Request) -> AsyncIterator[bytes]:
 
 def _size(count: int) -> str:
     return f"{count // MIB} MiB" if count >= MIB and count % MIB == 0 else f"{count} bytes"
-
-
-def range_of(header: str | None, size: int) -> ByteRange | None:
-    """The one satisfiable range that a `Range` header asks for; None means: send the whole (RFC 9110, section 14.2)."""
-    match = RANGE.fullmatch(header.strip()) if header else None
-    if match is None or match[1] == match[2] == "":
-        return None
-    if match[1] == "":
-        start, stop = max(0, size - int(match[2])), size
-    else:
-        start = int(match[1])
-        stop = min(size, int(match[2]) + 1) if match[2] else size
-    return ByteRange(start, stop, size) if start < stop else None
-
-
-def attachment(filename: str) -> str:
-    """A `Content-Disposition` that saves the answer under a name (RFC 6266; other characters as RFC 8187 has them)."""
-    plain = re.sub(r"[^A-Za-z0-9._-]", "_", filename)
-    encoded = "".join(_percent(filename))
-    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{encoded}"
-
-
-def _percent(text: str) -> Iterator[str]:
-    for byte in text.encode("utf-8", "surrogateescape"):
-        character = chr(byte)
-        yield character if character.isascii() and (character.isalnum() or character in "._-") else f"%{byte:02X}"
-
-
-def user_bytes(
-    pieces: AsyncIterator[bytes], *, size: int, filename: str, part: ByteRange | None = None, media: str = ""
-) -> Response:
-    """Stream bytes that a user chose so that no browser takes them for a page of ours."""
-    headers = {**USER_BYTES, "content-disposition": attachment(filename), "accept-ranges": "bytes"}
-    headers["content-length"] = str(part.stop - part.start if part else size)
-    if part is not None:
-        headers["content-range"] = part.content_range
-    return StreamingResponse(pieces, 206 if part else 200, headers, media_type=media or "application/octet-stream")

@@ -25,6 +25,8 @@ from buildyard.apis.health import health_app
 from buildyard.apis.hooks.routes import hooks_app
 from buildyard.apis.native.routes import native_app
 from buildyard.apis.observe import Observer
+from buildyard.apis.sourcehut.web import PATHS as SOURCEHUT_WEB_PATHS
+from buildyard.apis.sourcehut.web import web_app
 from buildyard.apis.worker.routes import worker_app
 from buildyard.bootstrap.notifiers import notifiers_of
 from buildyard.bootstrap.schema import prepare_schema
@@ -263,5 +265,7 @@ def server_app(engine: Engine, settings: Settings, book: YardBook | None = None)
     ]
     build_server = build_server_app(engine, build_server_config(settings))
     mounts += [Mount(path, "build_server", build_server) for path in ("/api", *BUILD_SERVER_PATHS)]
+    sourcehut_web = web_app(engine, gate)
+    mounts += [Mount(path, "sourcehut_web", sourcehut_web) for path in SOURCEHUT_WEB_PATHS]
     mounts += [Mount(path, "health", health) for path in ("/health", "/ready", "/live", "/metrics")]
     return Observer(Dispatcher(mounts, fallback=start_app()), registry)

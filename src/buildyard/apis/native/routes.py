@@ -1,6 +1,7 @@
 """Routes of `/-/api/v1`: builds, logs, artifacts and uploads."""
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -10,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from buildyard.apis.http import USER_BYTES, stream_of, user_bytes
+from buildyard.apis.http import stream_of
 from buildyard.apis.native import (
     access,
     mapping,
@@ -27,6 +28,7 @@ from buildyard.apis.native import (
 from buildyard.apis.native.auth import actor_of
 from buildyard.apis.native.errors import on_engine_error, on_http_error
 from buildyard.apis.native.schemas import MOST_BODY, M, decoded, number, whole
+from buildyard.apis.user_bytes import USER_BYTES, Stored, serve_bytes
 from buildyard.client import messages
 from buildyard.client.native import BASE, SEALED_HEADER
 from buildyard.domain.access import Actor, require_runner
@@ -137,8 +139,13 @@ class BuildRoutes:
         """A kept file's bytes."""
         actor = await self._actor(request)
         artifact = await self._engine.read(builds.get_artifact, actor, request.path_params["artifact"])
-        pieces = self._engine.blobs.read(Sha256(artifact.sha256))
-        return user_bytes(pieces, size=artifact.size, filename=artifact.path.rpartition("/")[2])
+        stored = Stored(
+            size=artifact.size,
+            read=partial(self._engine.blobs.read, Sha256(artifact.sha256)),
+            key=artifact.sha256,
+            filename=artifact.path.rpartition("/")[2],
+        )
+        return serve_bytes(request, stored)
 
     async def get_log(self, request: Request) -> Response:
         """A part of a log."""

@@ -10,7 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from buildyard.apis.http import MIB, body_of, client_of, range_of, stream_of
+from buildyard.apis.http import MIB, body_of, client_of, stream_of
+from buildyard.apis.user_bytes import range_of
 from buildyard.apis.worker.errors import on_engine_error, on_http_error
 from buildyard.domain.access import SYSTEM, Actor, require_worker
 from buildyard.domain.errors import EngineError, Invalid, NotFound
@@ -114,7 +115,7 @@ class WorkerRoutes:
         start, stop = (part.start, part.stop) if part else (0, size)
         headers = {"content-length": str(stop - start)}
         if part:
-            headers["content-range"] = part.content_range
+            headers["content-range"] = part.content_range()
         return StreamingResponse(
             self._engine.blobs.read(sha256, start, stop),
             206 if part else 200,

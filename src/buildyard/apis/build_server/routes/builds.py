@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from buildyard.apis.build_server import mapping, requests, schemas
 from buildyard.apis.build_server.routes.api import Api, answer
-from buildyard.apis.http import range_of, user_bytes
+from buildyard.apis.user_bytes import Beyond, Stored, serve_bytes
 from buildyard.domain.errors import NotFound
 from buildyard.domain.ids import Sha256
 from buildyard.engine import build_lists, builds
@@ -105,13 +105,14 @@ class BuildRoutes:
         uid = requests.uid(request.path_params["id"], "artifact")
         found = await self._engine.read(builds.get_artifact, actor, uid)
         sha256 = Sha256(found.sha256)
-        size = await self._size(sha256)
-        part = range_of(request.headers.get("range"), size)
-        start, stop = (part.start, part.stop) if part else (0, size)
-        name = found.path.rsplit("/", 1)[-1]
-        response = user_bytes(self._engine.blobs.read(sha256, start, stop), size=size, filename=name, part=part)
-        response.headers["etag"] = f'"{sha256}"'
-        return response
+        stored = Stored(
+            size=await self._size(sha256),
+            read=partial(self._engine.blobs.read, sha256),
+            key=sha256,
+            filename=found.path.rsplit("/", 1)[-1],
+            modified_at=found.created_at,
+        )
+        return serve_bytes(request, stored, beyond=Beyond.WHOLE)
 
     async def _size(self, sha256: Sha256) -> int:
         try:

@@ -2,6 +2,7 @@
 
 import codecs
 from collections.abc import AsyncIterator
+from functools import partial
 
 import msgspec
 from starlette.requests import Request
@@ -10,13 +11,12 @@ from starlette.responses import Response, StreamingResponse
 from buildyard.apis.build_server import mapping, requests
 from buildyard.apis.build_server.bodies import refuse
 from buildyard.apis.build_server.routes.api import Api, answer
-from buildyard.apis.http import USER_BYTES, range_of
+from buildyard.apis.user_bytes import TEXT, USER_BYTES, Beyond, Stored, serve_bytes
 from buildyard.domain.access import Actor
 from buildyard.domain.errors import Fault
 from buildyard.engine import builds, log_reading
 from buildyard.engine.log_reading import JobLog
 
-_TEXT = "text/plain; charset=utf-8"
 _LINES = "application/x-ndjson"
 _EVENTS = "text/event-stream"
 MOST_TAIL = 10_000
@@ -44,7 +44,7 @@ class StepRoutes:
         if _EVENTS in accept:
             return _stream(self._events(actor, uid, _position(request)), _EVENTS)
         if request.query_params.get("follow") in ("1", "true") and request.method == "GET":
-            return _stream(self._live(actor, uid), _TEXT)
+            return _stream(self._live(actor, uid), TEXT)
         if "tail" in request.query_params:
             return await self._tail(request, found)
         if _LINES in accept or request.query_params.get("format") == "jsonl":
@@ -53,14 +53,13 @@ class StepRoutes:
 
     async def _text(self, request: Request, found: JobLog) -> Response:
         sections = await log_reading.measure(self._engine, found)
-        size = sections[-1].stop if sections else 0
-        part = range_of(request.headers.get("range"), size)
-        start, stop = (part.start, part.stop) if part else (0, size)
-        headers = {"accept-ranges": "bytes", "content-length": str(stop - start)}
-        if part:
-            headers["content-range"] = part.content_range
-        pieces = log_reading.read_sections(self._engine, sections, start, stop)
-        return _stream(pieces, _TEXT, 206 if part else 200, headers)
+        stored = Stored(
+            size=sections[-1].stop if sections else 0,
+            read=partial(log_reading.read_sections, self._engine, sections),
+            media=TEXT,
+            growing=not found.over,
+        )
+        return serve_bytes(request, stored, beyond=Beyond.WHOLE, cache="no-store")
 
     async def _tail(self, request: Request, found: JobLog) -> Response:
         faults: list[Fault] = []
@@ -68,7 +67,7 @@ class StepRoutes:
         refuse(faults)
         lines = await log_reading.last_lines(self._engine, found, min(count, MOST_TAIL))
         text = b"".join(line.data + b"\n" for _, line in lines)
-        return Response(text, headers=_headers(), media_type=_TEXT)
+        return Response(text, headers=_headers(), media_type=TEXT)
 
     async def _lines(self, found: JobLog) -> AsyncIterator[bytes]:
         async for part, line in log_reading.read_lines(self._engine, found):
@@ -107,7 +106,5 @@ def _headers() -> dict[str, str]:
     return {**USER_BYTES, "cache-control": "no-store"}
 
 
-def _stream(
-    pieces: AsyncIterator[bytes], media: str, status: int = 200, headers: dict[str, str] | None = None
-) -> Response:
-    return StreamingResponse(pieces, status, {**_headers(), **(headers or {})}, media_type=media)
+def _stream(pieces: AsyncIterator[bytes], media: str) -> Response:
+    return StreamingResponse(pieces, headers=_headers(), media_type=media)
