@@ -78,7 +78,7 @@ class Observer:
 
 def _api_of(path: str) -> str:
     first = path.lstrip("/").split("/", 1)[0]
-    return first if first in ("api", "worker", "-", "docs", "health", "ready", "live", "metrics") else "other"
+    return first if first in ("api", "worker", "-", "docs", "query", "health", "ready", "live", "metrics") else "other"
 
 
 def _add_headers(message: MutableMapping[str, Any], request_id: bytes) -> None:

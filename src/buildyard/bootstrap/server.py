@@ -25,6 +25,8 @@ from buildyard.apis.health import health_app
 from buildyard.apis.hooks.routes import hooks_app
 from buildyard.apis.native.routes import native_app
 from buildyard.apis.observe import Observer
+from buildyard.apis.sourcehut.graphql.app import graphql_app
+from buildyard.apis.sourcehut.graphql.execution import GraphqlConfig
 from buildyard.apis.sourcehut.web import PATHS as SOURCEHUT_WEB_PATHS
 from buildyard.apis.sourcehut.web import web_app
 from buildyard.apis.worker.routes import worker_app
@@ -252,6 +254,11 @@ def build_server_config(settings: Settings) -> BuildServerConfig:
     )
 
 
+def graphql_config(settings: Settings) -> GraphqlConfig:
+    """How GraphQL queries are answered."""
+    return GraphqlConfig(playground=settings.sourcehut.graphql_playground)
+
+
 def server_app(engine: Engine, settings: Settings, book: YardBook | None = None) -> ASGIApp:
     """The application of the whole server: every API at its own paths. `book` is that of its yard file."""
     registry = CollectorRegistry()
@@ -263,6 +270,7 @@ def server_app(engine: Engine, settings: Settings, book: YardBook | None = None)
         Mount("/-/api/v1", "native", native_app(engine, gate, yard, body_bytes=settings.limits.body_bytes)),
         Mount("/-/hooks", "hooks", hooks_app(engine, yard.hooks, body_bytes=settings.limits.body_bytes)),
     ]
+    mounts.append(Mount("/query", "graphql", graphql_app(engine, graphql_config(settings))))
     build_server = build_server_app(engine, build_server_config(settings))
     mounts += [Mount(path, "build_server", build_server) for path in ("/api", *BUILD_SERVER_PATHS)]
     sourcehut_web = web_app(engine, gate)

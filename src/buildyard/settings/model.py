@@ -109,6 +109,15 @@ class Secrets:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sourcehut:
+    """The builds.sr.ht API."""
+
+    graphql_playground: bool = setting(
+        False, "Whether a browser that opens `/query` gets a page to try queries on.", "BUILDYARD_GRAPHQL_PLAYGROUND"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BuildServer:
     """The Build Server API."""
 
@@ -422,6 +431,7 @@ class Settings:
     database: Database = field(default_factory=Database)
     secrets: Secrets = field(default_factory=Secrets)
     build_server: BuildServer = field(default_factory=BuildServer)
+    sourcehut: Sourcehut = field(default_factory=Sourcehut)
     sources: Sources = field(default_factory=Sources)
     worker: Worker = field(default_factory=Worker)
     sandbox: Sandbox = field(default_factory=Sandbox)

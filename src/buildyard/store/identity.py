@@ -1,5 +1,6 @@
 """Users, accounts, memberships and tokens."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select, update
@@ -26,6 +27,7 @@ class User:
     administrator: bool
     created_at: Moment
     disabled_at: Moment | None
+    updated_at: Moment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,7 @@ _USER = (
     users.c.administrator,
     users.c.created_at,
     users.c.disabled_at,
+    users.c.updated_at,
 )
 _ACCOUNT = (accounts.c.id, accounts.c.uid, accounts.c.name, accounts.c.user, accounts.c.created_at)
 _TOKEN = (
@@ -124,7 +127,7 @@ REVOKE = Statement(
 
 
 def _user(row: Row) -> User:
-    key, uid, username, email, full_name, password_hash, administrator, created_at, disabled_at = row
+    key, uid, username, email, full_name, password_hash, administrator, created_at, disabled_at, updated_at = row
     return User(
         id=key,
         uid=uid,
@@ -135,6 +138,7 @@ def _user(row: Row) -> User:
         administrator=bool(administrator),
         created_at=created_at,
         disabled_at=disabled_at,
+        updated_at=updated_at,
     )
 
 
@@ -171,6 +175,11 @@ async def get_user(tx: Transaction, key: UserId) -> User:
     if row is None:
         raise NotFound("user not found")
     return _user(row)
+
+
+async def users_by_id(tx: Transaction, keys: Sequence[UserId]) -> list[User]:
+    """The users with these ids, as far as there are any."""
+    return [_user(row) for row in await tx.fetch_many(USER_BY_ID, [{"key": key} for key in keys])]
 
 
 async def all_users(tx: Transaction) -> list[User]:

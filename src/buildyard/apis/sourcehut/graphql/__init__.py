@@ -1,0 +1,1 @@
+"""The GraphQL API of builds.sr.ht: `POST /query`."""

@@ -1,0 +1,48 @@
+"""Users: the one who asks, and others."""
+
+from typing import Any
+
+from buildyard.apis.sourcehut.graphql.context import Info, Resolvers
+from buildyard.domain.ids import UserId
+from buildyard.engine.profiles import Profile, find_profile, load_profiles
+
+
+def user(profile: Profile) -> dict[str, object]:
+    """A user as the schema has them."""
+    return {
+        "__typename": "User",
+        "id": profile.id,
+        "created": profile.created_at,
+        "updated": profile.updated_at,
+        "canonicalName": f"~{profile.username}",
+        "username": profile.username,
+        "email": profile.email,
+        "url": None,
+        "location": None,
+        "bio": None,
+    }
+
+
+async def me(_source: Any, info: Info) -> dict[str, object]:
+    """Whose token it is."""
+    context = info.context
+    found = await context.engine.read(find_profile, context.actor, context.actor.name)
+    assert found is not None
+    return user(found)
+
+
+async def user_by_id(_source: Any, info: Info, *, id: int) -> dict[str, object] | None:  # noqa: A002 - the schema's name
+    """The user with this id."""
+    context = info.context
+    found = await context.load(load_profiles, UserId(id))
+    return user(found) if found and not found.gone else None
+
+
+async def user_by_name(_source: Any, info: Info, *, username: str) -> dict[str, object] | None:
+    """The user of this name, with or without `~`."""
+    context = info.context
+    found = await context.engine.read(find_profile, context.actor, username.removeprefix("~"))
+    return user(found) if found else None
+
+
+RESOLVERS: Resolvers = {"Query": {"me": me, "userByID": user_by_id, "userByName": user_by_name}}
