@@ -44,6 +44,12 @@ def until_diff(installation: Installation, wanted: int) -> Any:
     return found.json
 
 
+def yard_word(installation: Installation) -> Any:
+    """What the server's health says of its yard file."""
+    with urllib.request.urlopen(f"{installation.url}/health") as answer:
+        return json.load(answer)["yard_file"]
+
+
 @pytest.mark.covers("yard.command", "yard.faults")
 def test_a_file_is_checked_without_a_server(installation: Installation, yard: Path) -> None:
     good = installation("yard", "check", str(yard))
@@ -79,10 +85,12 @@ def test_a_file_is_read_at_the_start_and_on_a_hangup_and_a_bad_one_changes_nothi
     refused = installation("yard", "diff")
     assert (refused.code, refused.err.splitlines()[0]) == (5, "buildyard: yard.yml has faults")
     assert installation("yard", "reload").code == 5
+    assert yard_word(installation) == "refused"
     listed = installation("triggers", "--project", "site", "--json").json
     assert {one["name"]: one["enabled"] for one in listed} == {"force": True, "after": False, "following": True}
     yard.write_text(YARD)
     assert installation("yard", "reload").code == 0
+    assert yard_word(installation) == "in force"
     assert "after" in installation("triggers").out
 
 

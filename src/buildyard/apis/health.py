@@ -10,14 +10,16 @@ from starlette.routing import Route
 from buildyard.domain.access import SYSTEM
 from buildyard.engine.engine import Engine
 from buildyard.engine.health import Numbers, Told, check_health, read_numbers, read_told
+from buildyard.engine.yard_book import YardBook
 from buildyard.version import VERSION
 
 
 class HealthRoutes:
     """The handlers, with the engine they ask."""
 
-    def __init__(self, engine: Engine, registry: CollectorRegistry) -> None:
+    def __init__(self, engine: Engine, registry: CollectorRegistry, yard: YardBook) -> None:
         self._engine = engine
+        self._yard = yard
         self._registry = registry
         self._queued = Gauge("buildyard_queued_jobs", "Jobs that wait for a worker", registry=registry)
         self._workers = Gauge("buildyard_workers_connected", "Workers heard of lately", registry=registry)
@@ -29,6 +31,9 @@ class HealthRoutes:
         self._freed = Gauge(
             "buildyard_removed_bytes", "The bytes of what retention took away so far", ("what",), registry=registry
         )
+        self._yard_refused = Gauge(
+            "buildyard_yard_file_refused", "1: the newest text of the yard file is not in force", registry=registry
+        )
         self._deliveries = Gauge(
             "buildyard_deliveries", "Messages that wait, or were given up (to 100000)", ("state",), registry=registry
         )
@@ -37,7 +42,10 @@ class HealthRoutes:
         )
 
     async def health(self, _request: Request) -> Response:
-        """Whether the server and its parts are well: 200, or 503 with what is wrong."""
+        """Whether the server and its parts are well: 200, or 503 with what is wrong.
+
+        A refused yard file is told, and the answer stays 200: what was in force before still is.
+        """
         found = await check_health(self._engine, SYSTEM)
         body = {
             "status": "ok" if found.ok else "degraded",
@@ -45,6 +53,7 @@ class HealthRoutes:
             "version": VERSION,
             "checks": found.parts,
             "disk": {"level": found.disk.name.lower(), "free_bytes": found.free_bytes},
+            "yard_file": self._yard.word,
         }
         return _json(body, 200 if found.ok else 503)
 
@@ -56,6 +65,7 @@ class HealthRoutes:
         """Prometheus text format."""
         self._take(await self._engine.read(read_numbers, SYSTEM))
         self._take_told(await self._engine.read(read_told, SYSTEM))
+        self._yard_refused.set(bool(self._yard.problem))
         return Response(generate_latest(self._registry), headers={"content-type": CONTENT_TYPE_LATEST})
 
     def _take(self, numbers: Numbers) -> None:
@@ -80,9 +90,9 @@ def _json(body: object, status: int) -> Response:
     return Response(msgspec.json.encode(body), status, media_type="application/json")
 
 
-def health_app(engine: Engine, registry: CollectorRegistry) -> Starlette:
-    """The sub-application for these four paths."""
-    routes = HealthRoutes(engine, registry)
+def health_app(engine: Engine, registry: CollectorRegistry, yard: YardBook | None = None) -> Starlette:
+    """The sub-application for these four paths. `yard` is the server's yard file, if it has one."""
+    routes = HealthRoutes(engine, registry, yard or YardBook())
     return Starlette(
         routes=[
             Route("/health", routes.health),

@@ -263,8 +263,8 @@ def server_app(engine: Engine, settings: Settings, book: YardBook | None = None)
     """The application of the whole server: every API at its own paths. `book` is that of its yard file."""
     registry = CollectorRegistry()
     gate = PasswordGate()
-    health = health_app(engine, registry)
     yard = book or YardBook()
+    health = health_app(engine, registry, yard)
     mounts = [
         Mount("/worker/v1", "worker", worker_app(engine, gate)),
         Mount("/-/api/v1", "native", native_app(engine, gate, yard, body_bytes=settings.limits.body_bytes)),

@@ -32,6 +32,13 @@ class YardBook:
     problem: str = ""
     faults: tuple[Fault, ...] = ()
 
+    @property
+    def word(self) -> str:
+        """For people: `none`, `in force`, or `refused` if the newest text is not in force."""
+        if self.load is None:
+            return "none"
+        return "refused" if self.problem else "in force"
+
     def hooks(self) -> dict[str, Hook]:
         """The hooks in force by name."""
         return {hook.name: hook for hook in self.current.hooks} if self.current else {}
