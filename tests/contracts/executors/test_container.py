@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import os
+import signal
 import socket
 import subprocess
 import tempfile
@@ -16,14 +17,17 @@ import pytest
 
 from buildyard.adapters.containers.archives import load_archive
 from buildyard.adapters.containers.engine import ContainerEngine
+from buildyard.adapters.executors.cgroups import find_cgroups, remove_parents
 from buildyard.adapters.executors.container import ContainerExecutor, ContainerOptions
+from buildyard.adapters.executors.container_groups import find_place, remove_groups, remove_place
 from buildyard.adapters.executors.container_keeper import MarkedStream
+from buildyard.adapters.executors.trees import identify
 from buildyard.domain.errors import Invalid, NotFound, Unavailable
 from buildyard.domain.states import Result
 from buildyard.ports import Command, Workspace, WorkspaceRequest
 from contracts.executors.watching import Listener, run, script
-from needs import need_program
-from podman import IMAGE, Podman, end_podman, import_image, start_podman
+from needs import need, need_program
+from podman import IMAGE, Podman, end_podman, fresh_podman, import_image, start_podman
 
 PASSWORD = "registry password"
 HTPASSWD = "ci:$2y$05$QYcVvbOPWiXC1EwbGp4we.qt1d4a0Et9O6w11zZ/6qqeRekQgQqHC\n"
@@ -324,6 +328,46 @@ async def test_an_image_is_pulled_once_for_all_jobs_with_credentials_and_words_a
         await asyncio.gather(with_password.close(), without.close())
     finally:
         await asyncio.to_thread(end_podman, other)
+
+
+@pytest.mark.covers("executors.container.engine_away")
+async def test_what_an_engine_that_is_away_keeps_is_removed_before_the_next_workspace_is_made(tmp_path: Path) -> None:
+    with fresh_podman() as own:
+        executor = ContainerExecutor(tmp_path / "state", ContainerOptions(address=own.address, image=IMAGE))
+        first = await executor.open(WorkspaceRequest(key="one", marker="m"))
+        await asyncio.to_thread(own.stop)
+        with pytest.raises(Unavailable):
+            await first.close()
+        await asyncio.to_thread(own.start)
+        assert len(own.containers()) == 1
+
+        second = await executor.open(WorkspaceRequest(key="two", marker="m"))
+
+        assert len(own.containers()) == 1
+        await second.close()
+        await executor.close()
+        assert own.containers() == []
+
+
+@pytest.mark.covers("executors.container.engine_away")
+async def test_a_process_that_an_engine_forgot_ends_with_its_containers_group(tmp_path: Path) -> None:
+    cgroups = find_cgroups(identify(tmp_path))
+    need(cgroups is not None, "cgroups that may be made here")
+    assert cgroups is not None
+    place = find_place(cgroups, "cgroupfs")
+    parent = cgroups.parents.get("memory") or next(iter(cgroups.parents.values()))
+    forgotten = parent / "owner.key" / "libpod-0123"
+    forgotten.mkdir(parents=True)
+    process = await asyncio.create_subprocess_exec("sleep", "1000")
+    (forgotten / "cgroup.procs").write_text(str(process.pid))
+
+    await remove_groups(f"{place.path}/owner.key")
+
+    async with asyncio.timeout(60):
+        assert await process.wait() == -signal.SIGKILL
+    assert not (parent / "owner.key").exists()
+    remove_place(place)
+    remove_parents(cgroups)
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 40, 1000])

@@ -78,6 +78,7 @@ class ContainerExecutor:
         self._place = GroupPlace()
         self._network = ""
         self._shown = [os.fspath(path) for path in options.read_only_paths]
+        self._owed: list[_Made] = []
 
     @property
     def name(self) -> str:
@@ -122,6 +123,7 @@ class ContainerExecutor:
 
     async def _open(self, request: WorkspaceRequest, made: "_Made") -> Workspace:
         await self._ask()
+        await self._remove_owed()
         image = await self._image(request)
         if self._place.path:
             made.group_path = f"{self._place.path}/{self._identity.owner}.{request.key}"
@@ -259,12 +261,27 @@ class ContainerExecutor:
     async def _release(self, made: "_Made") -> None:
         """End and remove everything; what fails does not keep the rest from being removed."""
         try:
-            if made.services is not None:
-                await made.services.stop()
-            await self._remove_container(made)
-            await remove_groups(made.group_path)
+            await self._remove_made(made)
+        except EngineError:
+            self._owed.append(made)
+            raise
         finally:
             await remove_folders(made.folders)
+
+    async def _remove_made(self, made: "_Made") -> None:
+        if made.services is not None:
+            await made.services.stop()
+        await self._remove_container(made)
+        await remove_groups(made.group_path)
+
+    async def _remove_owed(self) -> None:
+        """Remove what an engine that was away did not; what it still does not stays owed."""
+        owed, self._owed = self._owed, []
+        for made in owed:
+            try:
+                await self._remove_made(made)
+            except EngineError:
+                self._owed.append(made)
 
     async def _remove_container(self, made: "_Made") -> None:
         if made.container:
@@ -291,6 +308,7 @@ class ContainerExecutor:
 
     async def close(self) -> None:
         """See `ports.Executor`."""
+        await self._remove_owed()
         await asyncio.to_thread(remove_place, self._place)
         remove_parents(self._cgroups)
         await self._engine.close()

@@ -11,6 +11,10 @@ from buildyard.adapters.executors.cgroups import Cgroups, Group, memberships, mo
 from buildyard.adapters.executors.trees import is_alive, kill_quietly
 
 _REMOVE_S = 5.0
+_CONTAINER = "libpod-"
+"""What Podman's groups of a container itself begin with. Who is in one of a container that is removed was left behind:
+an engine that dies while it starts a container does not know of its processes.
+"""
 _COUNTERS = {"memory": ("memory.events", "memory.oom_control"), "pids": ("pids.events",)}
 
 
@@ -74,7 +78,7 @@ def limit_processes(group: Group, count: int) -> None:
 async def remove_groups(path: str) -> None:
     """Delete a group in every hierarchy, with those below it; the kernel may take a moment.
 
-    Its containers are gone; helpers of the engine may be just ending.
+    Its containers are gone; helpers of the engine may be just ending, and what an engine forgot is killed.
     """
     if path:
         await asyncio.to_thread(_remove_everywhere, path)
@@ -110,9 +114,10 @@ def _remove_everywhere(path: str) -> None:
     deadline = time.monotonic() + _REMOVE_S
     for folder in _places(path):
         below = [Path(inner) for inner, _, _ in os.walk(folder, topdown=False)]
-        for pid in Group({str(inner): inner for inner in below}).members():
-            if _has_nothing_to_do(pid):
-                kill_quietly(pid)
+        for inner in below:
+            for pid in Group({"": inner}).members():
+                if inner.name.startswith(_CONTAINER) or _has_nothing_to_do(pid):
+                    kill_quietly(pid)
         while below and time.monotonic() < deadline:
             below = [inner for inner in below if not _remove(inner)]
             time.sleep(0.01 if below else 0)

@@ -35,6 +35,7 @@ class Services:
         self._common = common
         self._labels = labels
         self._started: list[_Service] = []
+        self._owed: list[str] = []
 
     async def start(self, request: ServiceRequest, image: Image, container: str) -> None:
         """Start one. Raises Unavailable if it cannot be."""
@@ -103,16 +104,26 @@ class Services:
         return not found["Running"] and found.get("ExitCode") == 0
 
     async def stop(self) -> None:
-        """End and remove all, and say of each how it ended."""
+        """End and remove all, and say of each how it ended. What an engine that is away keeps, another call removes."""
         services, self._started = self._started, []
-        await asyncio.gather(*(self._stop(service) for service in services))
+        owed, self._owed = self._owed, []
+        await asyncio.gather(
+            *(self._stop(service) for service in services), *(self._remove_container(container) for container in owed)
+        )
+
+    async def _remove_container(self, container: str) -> None:
+        try:
+            await self._remove(container)
+        except EngineError:
+            self._owed.append(container)
+            raise
 
     async def _stop(self, service: _Service) -> None:
         status: int | None = None
         try:
             with suppress(EngineError):
                 status = await self._status(service)
-            await self._remove(service.container)
+            await self._remove_container(service.container)
         finally:
             if service.listening is not None:
                 await asyncio.wait({service.listening}, timeout=_ENDED_S)
