@@ -4,7 +4,7 @@ All methods may be called concurrently from one event loop unless a docstring sa
 Errors of the libraries below never pass: an adapter raises what its docstring names.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -346,12 +346,33 @@ class SourceFetcher(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """A mail as an API words it. `thread` is the same for all recipients of one letter, and for its repetitions."""
+
+    subject: str
+    text: str
+    thread: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A JSON document as an API words it, and the headers that it is posted with."""
+
+    body: bytes
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """A message to send. `uid` is the same on every try; `address` is mail's one recipient."""
+    """A message to send. `uid` is the same on every try; `address` is mail's one recipient.
+
+    What it says is `news`, to be worded by the notifier, or what was `written` already: one of the two is there.
+    """
 
     uid: str
     target: Target
-    news: News
+    news: News | None = None
+    written: Letter | Document | None = None
     address: str = ""
     credential: str = field(default="", repr=False)
 

@@ -19,7 +19,7 @@ from buildyard.domain.errors import Forbidden, NotFound, Unauthenticated
 from buildyard.domain.fairness import NO_USAGE
 from buildyard.domain.ids import BuildId, LogId, TokenId
 from buildyard.domain.labels import Offer
-from buildyard.domain.notifications import Action, Condition, Rule, WebhookTarget
+from buildyard.domain.notifications import Action, Condition, Event, Rule, WebhookTarget
 from buildyard.domain.retention import Bounds, What
 from buildyard.domain.secrets import SecretValue
 from buildyard.domain.specs import Approval, CacheSpec, GitSource, PipelineSpec
@@ -60,6 +60,7 @@ from buildyard.engine import (
     telling_secrets,
     triggers,
     uploads,
+    user_webhooks,
     watching,
     workers,
     workflows,
@@ -90,6 +91,9 @@ ROOT = Path(__file__).resolve().parents[2]
 SPEC = PipelineSpec(jobs=(job("a"),))
 RULE = Rule(target=WebhookTarget(url="https://example.org/hook"), condition=Condition.ALWAYS)
 SIGNED = Rule(target=WebhookTarget(url="https://example.org/hook", secret="TOKEN"))
+WEBHOOK = user_webhooks.NewUserWebhook(
+    url="https://example.org/hook", events=(Event.CREATED,), query="{ webhook { uuid } }", defined_by="an API"
+)
 MEANS = notifications.Means(actions=(Action.WEBHOOK,), credentials=(), allow_local=False)
 OFFER = Offer(frozenset(), frozenset({"process"}), "x86_64-linux")
 HELLO = secrets.Place(project="hello")
@@ -121,6 +125,7 @@ class Place:
     upload: uploads.Upload
     rule: str
     delivery: str
+    webhook: SubscriptionId
 
     @property
     def project(self) -> str:
@@ -191,6 +196,7 @@ async def place(sqlite_world: World) -> Place:
         upload=await uploads.store_upload(engine, world.owner, one_piece(b"a folder")),
         rule=told.uid,
         delivery=(await engine.read(_deliveries, world.owner, world.project.uid))[0].uid,
+        webhook=(await engine.run(user_webhooks.create_user_webhook, world.owner, WEBHOOK, allow_local=False)).id,
     )
 
 
@@ -272,7 +278,7 @@ LETS_IN: dict[Callable[..., Any], tuple[set[str], Call]] = {
     ),
     leasing.has_work: (WORKERS, lambda tx, who, at: leasing.has_work(tx, who, at.hand.session, 1, [])),
     leasing.wishes: (WORKERS, lambda tx, who, at: leasing.wishes(tx, who, at.hand.session)),
-    leasing.leave: (WORKERS, lambda tx, who, at: leasing.leave(tx, who, at.hand.session)),
+    leasing.leave: (WORKERS, lambda tx, who, at: leasing.leave(tx, who, at.hand.session, [])),
     leasing.claim_jobs: (
         WORKERS,
         lambda tx, who, at: leasing.claim_jobs(tx, who, at.hand.session, 1, [], usage=NO_USAGE, lease=30.0),
@@ -312,6 +318,26 @@ LETS_IN: dict[Callable[..., Any], tuple[set[str], Call]] = {
     notifications.resend_delivery: (
         CONFIGURERS,
         lambda tx, who, at: notifications.resend_delivery(tx, who, at.delivery),
+    ),
+    user_webhooks.create_user_webhook: (
+        SIGNED_IN | {"token to read"},
+        lambda tx, who, _at: user_webhooks.create_user_webhook(tx, who, WEBHOOK, allow_local=False),
+    ),
+    user_webhooks.get_user_webhook: (
+        {"owner", "token to read"},
+        lambda tx, who, at: user_webhooks.get_user_webhook(tx, who, at.webhook),
+    ),
+    user_webhooks.list_webhook_deliveries: (
+        {"owner", "token to read"},
+        lambda tx, who, at: user_webhooks.list_webhook_deliveries(tx, who, at.webhook),
+    ),
+    user_webhooks.list_user_webhooks: (
+        SIGNED_IN | {"token to read"},
+        lambda tx, who, _at: user_webhooks.list_user_webhooks(tx, who),
+    ),
+    user_webhooks.delete_user_webhook: (
+        {"owner", "token to read"},
+        lambda tx, who, at: user_webhooks.delete_user_webhook(tx, who, at.webhook),
     ),
     pipelines.create_pipeline: (
         CONFIGURERS,

@@ -33,6 +33,7 @@ from buildyard.apis.worker.routes import worker_app
 from buildyard.bootstrap.notifiers import notifiers_of
 from buildyard.bootstrap.schema import prepare_schema
 from buildyard.domain.access import SYSTEM
+from buildyard.domain.errors import Unavailable
 from buildyard.domain.retention import Bounds, What
 from buildyard.domain.sources import SourcePolicy
 from buildyard.engine import identity
@@ -42,6 +43,7 @@ from buildyard.engine.loops import keep_time
 from buildyard.engine.polling import Eyes, keep_looking
 from buildyard.engine.secret_keys import prepare_keys
 from buildyard.engine.sign_in import PasswordGate
+from buildyard.engine.signing import SigningKey
 from buildyard.engine.usage import UsageBook
 from buildyard.engine.yard_book import YardBook
 from buildyard.ports import BlobStore, EventBus, LogStore
@@ -102,12 +104,22 @@ async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
             notifiers=notifiers_of(settings),
             credentials={name: Path(path) for name, path in settings.telling.credentials.items()},
             keys=Keyring(settings.key_file),
+            signing=SigningKey(settings.signing_key_file),
         )
+        _prepare_signing(engine)
         if fault := await prepare_keys(engine):
             log.error("secrets_unavailable", error=fault)
         for loop in (keep_time(engine), keep_looking(engine, eyes_of(settings))):
             stack.push_async_callback(_end, asyncio.create_task(loop))
         yield engine
+
+
+def _prepare_signing(engine: Engine) -> None:
+    try:
+        engine.signing.prepare()
+        log.info("webhooks_signed", public_key=engine.signing.public())
+    except Unavailable as exc:
+        log.error("webhooks_not_signed", error=str(exc))
 
 
 def eyes_of(settings: Settings) -> Eyes:

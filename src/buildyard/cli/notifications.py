@@ -19,7 +19,7 @@ class Wanted:
     email: tuple[str, ...]
     webhook: str
     status: Literal["", "github", "gitlab", "gitea", "bitbucket", "bitbucket-server"]
-    on: Literal["", "success", "failure", "always", "changed", "fixed"]
+    on: Literal["", "success", "failure", "unsuccessful", "always", "changed", "fixed"]
     pipeline: str
     build: str
     secret: str
@@ -122,6 +122,16 @@ async def show_delivery(reference: str, *, as_json: bool) -> None:
             if text:
                 out.print(f"  {heading}:", markup=False)
                 out.print("\n".join(f"    {harmless(line.encode())}" for line in text.splitlines()), markup=False)
+
+
+async def show_webhook_key(*, as_json: bool) -> None:
+    """The public key of the webhooks of APIs."""
+    async with connected() as client:
+        found = await client.webhook_key()
+    if as_json:
+        print_json(found)
+    else:
+        console().print(found.public_key, markup=False, soft_wrap=True)
 
 
 def _state(found: Delivery) -> str:

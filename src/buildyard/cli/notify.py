@@ -33,7 +33,7 @@ def add_notification(
         typer.Option(help="Show a status at the built commit; Forgejo is gitea."),
     ] = None,
     on: Annotated[
-        Literal["success", "failure", "always", "changed", "fixed"] | None,
+        Literal["success", "failure", "unsuccessful", "always", "changed", "fixed"] | None,
         typer.Option(help="Which ends are told; default: failure, for a status always."),
     ] = None,
     pipeline: Annotated[str, typer.Option(help="Only builds of this pipeline.")] = "",
@@ -106,6 +106,14 @@ def show_delivery(reference: IdArgument, as_json: AsJson = False) -> None:
     from buildyard.cli import notifications
 
     _end(carry_out(lambda: notifications.show_delivery(reference, as_json=as_json), as_json=as_json))
+
+
+@deliveries_app.command("key")
+def show_webhook_key(as_json: AsJson = False) -> None:
+    """Print the public key that signatures of the webhooks of APIs are checked with (Ed25519, base64)."""
+    from buildyard.cli import notifications
+
+    _end(carry_out(lambda: notifications.show_webhook_key(as_json=as_json), as_json=as_json))
 
 
 @deliveries_app.command("resend")

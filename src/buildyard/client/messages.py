@@ -634,7 +634,7 @@ class NewNotification(Message, frozen=True, kw_only=True):
     project: str
     pipeline: str = ""
     build: str = ""
-    on: Literal["", "success", "failure", "always", "changed", "fixed"] = ""
+    on: Literal["", "success", "failure", "unsuccessful", "always", "changed", "fixed"] = ""
     email: list[str] | None = None
     webhook: Webhook | None = None
     status: CommitStatus | None = None
@@ -700,3 +700,9 @@ class Deliveries(Message, frozen=True, kw_only=True):
     """Messages, newest first."""
 
     deliveries: list[Delivery]
+
+
+class WebhookKey(Message, frozen=True, kw_only=True):
+    """The key that signatures of the webhooks of APIs are checked with: Ed25519, in base64."""
+
+    public_key: str

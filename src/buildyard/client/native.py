@@ -50,6 +50,7 @@ from buildyard.client.messages import (
     User,
     Users,
     Verdict,
+    WebhookKey,
     Wish,
     Worker,
     Workers,
@@ -298,6 +299,10 @@ class NativeClient:
     async def delivery(self, reference: str) -> Delivery:
         """A message (by id or uid) with its tries."""
         return await self._get(f"/deliveries/{quote(reference, safe='')}", Delivery)
+
+    async def webhook_key(self) -> WebhookKey:
+        """What signatures of the webhooks of APIs are checked with."""
+        return await self._get("/webhook-key", WebhookKey)
 
     async def resend_delivery(self, reference: str) -> Delivery:
         """Send a message once more."""

@@ -26,6 +26,8 @@ LaneId = NewType("LaneId", int)
 RequirementId = NewType("RequirementId", int)
 NotificationId = NewType("NotificationId", int)
 DeliveryId = NewType("DeliveryId", int)
+GroupId = NewType("GroupId", int)
+SubscriptionId = NewType("SubscriptionId", int)
 
 Uid = NewType("Uid", str)
 """A UUIDv7 in its canonical text form: the identifier that Build Server and Containr clients see."""

@@ -1,13 +1,14 @@
 """Rules of telling: who is told of which end of which builds, and how often a message is tried."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from urllib.parse import quote
 
 from buildyard.domain.errors import Fault
 from buildyard.domain.sources import Address, check_http_url, read_http_url
-from buildyard.domain.states import PASSED, Result
+from buildyard.domain.states import PASSED, Phase, Result
 
 MOST_RECIPIENTS = 20
 SUBMITTER = "submitter"
@@ -19,7 +20,10 @@ SERVER = "server:"
 MAIL_HOST = "mail"
 """The place in the queue of all mail: it goes through one server."""
 
+SUCCEEDED = frozenset({Result.SUCCESS, Result.WARNINGS})
+
 _ADDRESS = re.compile(r"[^\s@<>()\[\]\\,;:\"\x00-\x1f\x7f]{1,64}@[^\s@<>()\[\]\\,;:\"\x00-\x1f\x7f]{1,253}")
+_REFERENCE = re.compile(r"[ -~]{1,500}")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _REPOSITORY = re.compile(r"[A-Za-z0-9_.~-]+(/[A-Za-z0-9_.~-]+){0,9}")
 
@@ -37,16 +41,19 @@ class Condition(StrEnum):
 
     SUCCESS = "success"
     FAILURE = "failure"
+    UNSUCCESSFUL = "unsuccessful"
     ALWAYS = "always"
     CHANGED = "changed"
     FIXED = "fixed"
 
 
 class Event(StrEnum):
-    """What happened to a build."""
+    """What happened to a build. `created` and `updated` are told to subscriptions, the others to rules."""
 
     STARTED = "started"
     FINISHED = "finished"
+    CREATED = "created"
+    UPDATED = "updated"
 
 
 class DeliveryState(IntEnum):
@@ -83,9 +90,20 @@ PUBLIC_API = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmailTarget:
-    """Mail to these addresses; SUBMITTER among them stands for whoever submitted the build."""
+    """Mail to these addresses; SUBMITTER among them stands for whoever submitted the build.
+
+    With a `dialect` the headers name all of `to` and `cc`, and the message that this one answers.
+    """
 
     to: tuple[str, ...]
+    cc: tuple[str, ...] = ()
+    in_reply_to: str = ""
+    dialect: str = ""
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        """Everyone who gets it."""
+        return (*self.to, *self.cc)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +113,7 @@ class WebhookTarget:
     url: str
     secret: str = ""
     started: bool = False
+    dialect: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +132,7 @@ class StatusTarget:
 
 
 Target = EmailTarget | WebhookTarget | StatusTarget
+"""The `dialect` of a target names the API in whose words its messages are written; empty for our own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +169,15 @@ def secret_of(target: Target) -> str:
     return "" if name.startswith(SERVER) else name
 
 
+def dialect_of(target: Target) -> str:
+    """Who writes the messages for a target; empty for ourselves."""
+    match target:
+        case EmailTarget(dialect=dialect) | WebhookTarget(dialect=dialect):
+            return dialect
+        case StatusTarget():
+            return ""
+
+
 def host_of(target: Target) -> str:
     """Where messages for a target queue: those of one host are sent a few at a time, and delay no other's."""
     match target:
@@ -180,8 +209,8 @@ def context_of(pipeline: str) -> str:
 def shown_target(target: Target) -> str:
     """A target for people."""
     match target:
-        case EmailTarget(to=to):
-            return ", ".join(to)
+        case EmailTarget():
+            return ", ".join(target.recipients)
         case WebhookTarget(url=url):
             return url
         case StatusTarget():
@@ -194,24 +223,31 @@ def shown_target(target: Target) -> str:
 def rule_faults(rule: Rule, *, allow_local: bool) -> list[Fault]:
     """Everything wrong with a rule that can be seen without asking anybody; paths are those of its parts."""
     match rule.target:
-        case EmailTarget(to=to):
-            return _recipient_faults(to)
+        case EmailTarget() as mail:
+            return [*_recipient_faults(mail), *_reference_faults(mail.in_reply_to)]
         case WebhookTarget(url=url, secret=secret):
             return [*check_http_url(url, "url", allow_local=allow_local), *_name_faults(secret, "secret")]
         case StatusTarget() as target:
             return _status_faults(target, rule.condition, allow_local=allow_local)
 
 
-def _recipient_faults(to: tuple[str, ...]) -> list[Fault]:
-    if not 1 <= len(to) <= MOST_RECIPIENTS:
+def _recipient_faults(mail: EmailTarget) -> list[Fault]:
+    if not mail.to or len(mail.recipients) > MOST_RECIPIENTS:
         return [Fault("to", f"must name 1 to {MOST_RECIPIENTS} recipients", "count")]
-    if len(set(to)) != len(to):
+    if len(set(mail.recipients)) != len(mail.recipients):
         return [Fault("to", "names a recipient twice", "duplicate")]
     return [
-        Fault(f"to[{i}]", f"must be a mail address, or the word {SUBMITTER}", "address")
-        for i, each in enumerate(to)
+        Fault(f"{field}[{i}]", f"must be a mail address, or the word {SUBMITTER}", "address")
+        for field, addresses in (("to", mail.to), ("cc", mail.cc))
+        for i, each in enumerate(addresses)
         if each != SUBMITTER and not is_mail_address(each)
     ]
+
+
+def _reference_faults(reference: str) -> list[Fault]:
+    if not reference or _REFERENCE.fullmatch(reference):
+        return []
+    return [Fault("in_reply_to", "must be the Message-ID of a mail", "reference")]
 
 
 def is_mail_address(text: str) -> bool:
@@ -253,6 +289,29 @@ def tells_start(target: Target) -> bool:
     return isinstance(target, StatusTarget) or (isinstance(target, WebhookTarget) and target.started)
 
 
+def result_of_group(results: Iterable[Result]) -> Result:
+    """How builds ended together: the worst of them, where one that never ran was as good as cancelled."""
+    return max(Result.CANCELLED if result is Result.SKIPPED else result for result in results)
+
+
+class Stage(IntEnum):
+    """How far a build is, as subscriptions tell it: a build that leaves one for the next is `updated`."""
+
+    WAITING = 0
+    QUEUED = 1
+    UNDER_WAY = 2
+    FINISHED = 3
+
+
+STAGE = {
+    Phase.WAITING: Stage.WAITING,
+    Phase.QUEUED: Stage.QUEUED,
+    Phase.LEASED: Stage.UNDER_WAY,
+    Phase.RUNNING: Stage.UNDER_WAY,
+    Phase.FINISHED: Stage.FINISHED,
+}
+
+
 def is_comparing(condition: Condition) -> bool:
     """Whether the condition needs to know how the build before ended."""
     return condition in (Condition.CHANGED, Condition.FIXED)
@@ -261,11 +320,13 @@ def is_comparing(condition: Condition) -> bool:
 def is_wanted(condition: Condition, result: Result, before: Result | None) -> bool:
     """Whether this end is told. `before` is the result of the pipeline's build before, cancelled ones left out.
 
-    A cancelled or skipped build is told by `always` only, and compares with nothing. The first failure of a new
-    pipeline counts as a change.
+    A cancelled or skipped build is told by `always` and `unsuccessful` only, and compares with nothing. The first
+    failure of a new pipeline counts as a change.
     """
     if condition is Condition.ALWAYS:
         return True
+    if condition is Condition.UNSUCCESSFUL:
+        return result not in SUCCEEDED
     if result in (Result.CANCELLED, Result.SKIPPED):
         return False
     good = result in PASSED

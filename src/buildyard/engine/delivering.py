@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from buildyard.domain.access import SYSTEM, Actor
-from buildyard.domain.errors import EngineError, NotFound, Unavailable
+from buildyard.domain.errors import EngineError, NotFound, Unauthenticated, Unavailable
 from buildyard.domain.ids import SECOND, Moment
 from buildyard.domain.notifications import (
     SERVER,
@@ -23,6 +23,7 @@ from buildyard.domain.notifications import (
     DeliveryState,
     Event,
     credential_of,
+    dialect_of,
     retry_delay,
 )
 from buildyard.engine.engine import Engine
@@ -202,12 +203,22 @@ async def try_delivery(engine: Engine, message: Delivery) -> Outcome:
     target = message.rule.target
     try:
         credential = await read_credential(engine, message, credential_of(target))
-        tails = message.kind == Action.EMAIL and message.event is Event.FINISHED
-        news = await read_news(engine, message.build, message.event, tails=tails)
-    except (NotFound, Unavailable) as exc:
+        notice = Notice(uid=message.uid, target=target, address=message.address, credential=credential)
+        notice = await _worded(engine, message, notice)
+    except (NotFound, Unavailable, Unauthenticated) as exc:
         return Outcome(delivered=False, error=str(exc))
-    notice = Notice(uid=message.uid, target=target, news=news, address=message.address, credential=credential)
     return _masked(await notifier.send(notice), credential)
+
+
+async def _worded(engine: Engine, message: Delivery, notice: Notice) -> Notice:
+    """The notice with what it says: in the words of the API that the target names, or our own."""
+    dialect = dialect_of(notice.target)
+    if not dialect:
+        tails = message.kind == Action.EMAIL and message.event is Event.FINISHED
+        return replace(notice, news=await read_news(engine, message.build, message.event, tails=tails))
+    if dialect not in engine.writers:
+        raise Unavailable(f"this server does not speak {dialect}")
+    return replace(notice, written=await engine.writers[dialect](engine, message))
 
 
 def _masked(outcome: Outcome, credential: str) -> Outcome:

@@ -15,17 +15,22 @@ from buildyard.domain.ids import Moment
 from buildyard.domain.notifications import Action
 from buildyard.domain.retention import NO_BOUNDS, Bounds, What
 from buildyard.engine.keyring import Keyring
+from buildyard.engine.signing import SigningKey
 from buildyard.engine.usage import UsageBook
-from buildyard.ports import BlobStore, EventBus, LogStore, Notifier
+from buildyard.ports import BlobStore, Document, EventBus, Letter, LogStore, Notifier
 from buildyard.store.transactions import Transaction
 
 if TYPE_CHECKING:
+    from buildyard.store.deliveries import Delivery
     from buildyard.store.postgres import PostgresDatabase
     from buildyard.store.sqlite import SqliteDatabase
 
 T = TypeVar("T")
 P = ParamSpec("P")
 UseCase = Callable[Concatenate[Transaction, Actor, P], Coroutine[Any, Any, T]]
+Writer: TypeAlias = "Callable[[Engine, Delivery], Coroutine[Any, Any, Letter | Document]]"
+"""Words a message; raises NotFound or Unavailable where it cannot."""
+
 Database: TypeAlias = "SqliteDatabase | PostgresDatabase"
 
 
@@ -70,7 +75,8 @@ class Engine:
     """All that functions around use-cases need.
 
     `stored_in` is the folder whose disk must not fill up; `blobs_on_disk`: removing blobs makes room there.
-    `credentials` are the files of the credentials that the settings name.
+    `credentials` are the files of the credentials that the settings name. `writers` word the messages of targets with
+    a dialect.
     """
 
     database: Database
@@ -84,6 +90,8 @@ class Engine:
     notifiers: Mapping[Action, Notifier] = field(default_factory=dict)
     credentials: Mapping[str, Path] = field(default_factory=dict)
     keys: Keyring = field(default_factory=Keyring)
+    signing: SigningKey = field(default_factory=SigningKey)
+    writers: "Mapping[str, Writer]" = field(default_factory=dict)
 
     def free_bytes(self) -> int | None:
         """How much room the data folder's disk has; None if nobody looks after it."""

@@ -224,6 +224,8 @@ async def resend_delivery(tx: Transaction, actor: Actor, reference: str) -> Deli
 
 async def _delivery(tx: Transaction, actor: Actor, reference: str) -> Delivery:
     found = await deliveries.get_referred(tx, reference)
+    if found.subscription is not None:
+        require_global(actor, Permission.MANAGE_SERVER, "see the deliveries of a user's webhook")
     project = await projects.get(tx, found.project)
     require(actor, Permission.CONFIGURE, project.owner, "delivery")
     return found

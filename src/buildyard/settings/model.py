@@ -393,6 +393,12 @@ class Telling:
         "administrators may. In the variable: `name=path,name=path`.",
         "BUILDYARD_TELLING_CREDENTIALS",
     )
+    key_file: str = setting(
+        "",
+        "File with the Ed25519 key that the webhooks of APIs are signed with: 32 bytes in base64. Empty: "
+        "`webhooks.key` in the data folder, made at the first start. Several servers on one PostgreSQL share one file.",
+        "BUILDYARD_TELLING_KEY_FILE",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -494,6 +500,11 @@ class Settings:
     def key_file(self) -> Path:
         """The file with the keys of secrets."""
         return Path(self.secrets.key_file or self.data / "secrets.keys")
+
+    @property
+    def signing_key_file(self) -> Path:
+        """The file with the key that webhooks of APIs are signed with."""
+        return Path(self.telling.key_file or self.data / "webhooks.key")
 
     @property
     def operator_token(self) -> Path:

@@ -20,8 +20,9 @@ from buildyard.domain.ids import (
     Uid,
     UserId,
 )
+from buildyard.domain.notifications import Event
 from buildyard.domain.states import Cause, Phase, Result
-from buildyard.store import counters, events
+from buildyard.store import counters, events, telling
 from buildyard.store.statements import Row, Statement, given, insertion
 from buildyard.store.tables import (
     builds,
@@ -572,6 +573,7 @@ async def add(
     await tx.execute(ADD_EVALUATION_BUILD, evaluation=evaluation, build=key, is_new=1)
     _count(tx, made, {"builds": 1})
     events.add(tx, made.state.phase.name.lower(), "build", key, project=project, build=key)
+    telling.note_update(tx, made.id, Event.CREATED)
     return made
 
 
@@ -608,4 +610,5 @@ async def save(tx: Transaction, before: Build, after: Build) -> Build:
         _count(tx, after, {"finished": 1, after.state.result.word: 1})
         what = f"evaluation {after.evaluation}"
         await tx.change(COUNT_DOWN_EVALUATION, what, key=after.evaluation, result=int(after.state.result), at=tx.now)
+    telling.note_move(tx, before, after)
     return replace(after, row_version=before.row_version + 1)

@@ -1,17 +1,24 @@
 """Messages to send, each under a lease while a server tries it, and how its tries went."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import delete, func, select, update
 
 from buildyard.domain.errors import NotFound
-from buildyard.domain.ids import BuildId, DeliveryId, Moment, ProjectId, Uid
-from buildyard.domain.notifications import DeliveryState, Event, Rule
+from buildyard.domain.ids import BuildId, DeliveryId, GroupId, Moment, ProjectId, SubscriptionId, Uid
+from buildyard.domain.notifications import Condition, DeliveryState, Event, Rule, WebhookTarget
 from buildyard.store import counters, events
 from buildyard.store.notifications import number_of, rule_of
 from buildyard.store.statements import Row, Statement, given, insertion
-from buildyard.store.tables import builds, deliveries, delivery_attempts, notifications, projects
+from buildyard.store.tables import (
+    builds,
+    deliveries,
+    delivery_attempts,
+    notifications,
+    projects,
+    subscriptions,
+)
 from buildyard.store.transactions import Transaction
 
 
@@ -19,6 +26,7 @@ from buildyard.store.transactions import Transaction
 class Delivery:
     """A message. `rule` is None once its rule was removed. `due_at`: not before; under a lease, its end.
 
+    One for a `group` tells its end, and `build` is its first; one for a `subscription` has a rule made of that.
     `attempts` counts all tries, `failures` those that came to nothing since it was last sent on its way.
     """
 
@@ -43,6 +51,9 @@ class Delivery:
     created_at: Moment
     finished_at: Moment | None
     rule: Rule | None
+    rule_uid: Uid | None
+    group: GroupId | None
+    subscription: SubscriptionId | None
 
     @property
     def rank(self) -> tuple[int, int, int]:
@@ -88,11 +99,17 @@ _COLUMNS = (
     notifications.c.condition,
     notifications.c.action,
     notifications.c.target,
+    notifications.c.uid,
+    notifications.c.group,
+    deliveries.c.subscription,
+    subscriptions.c.url,
+    subscriptions.c.defined_by,
 )
 _QUERY = select(*_COLUMNS).select_from(
     deliveries.join(projects, projects.c.id == deliveries.c.project)
     .join(builds, builds.c.id == deliveries.c.build)
     .outerjoin(notifications, notifications.c.id == deliveries.c.notification)
+    .outerjoin(subscriptions, subscriptions.c.id == deliveries.c.subscription)
 )
 _IS_WAITING = deliveries.c.state == int(DeliveryState.WAITING)
 
@@ -109,6 +126,13 @@ NEXT_OF_HOST = Statement(
     _QUERY.where(_IS_WAITING, deliveries.c.host == given("of_host")).order_by(deliveries.c.due_at).limit(given("most"))
 )
 BY_ID = Statement(_QUERY.where(deliveries.c.id == given("key")))
+OF_SUBSCRIPTION = Statement(
+    _QUERY.where(
+        deliveries.c.subscription == given("of"), deliveries.c.subscription > 0, deliveries.c.id <= given("start")
+    )
+    .order_by(deliveries.c.id.desc())
+    .limit(given("most"))
+)
 BY_UID = Statement(_QUERY.where(deliveries.c.uid == given("of_uid")))
 LOCK_STREAM = Statement(
     select(deliveries.c.id)
@@ -166,19 +190,22 @@ END_TRY = Statement(
         response_body=given("body"),
     )
 )
-TRIES = Statement(
-    select(
-        delivery_attempts.c.number,
-        delivery_attempts.c.started_at,
-        delivery_attempts.c.finished_at,
-        delivery_attempts.c.status,
-        delivery_attempts.c.error,
-        delivery_attempts.c.request_body,
-        delivery_attempts.c.response_headers,
-        delivery_attempts.c.response_body,
-    )
+_TRY = (
+    delivery_attempts.c.number,
+    delivery_attempts.c.started_at,
+    delivery_attempts.c.finished_at,
+    delivery_attempts.c.status,
+    delivery_attempts.c.error,
+    delivery_attempts.c.request_body,
+    delivery_attempts.c.response_headers,
+    delivery_attempts.c.response_body,
+)
+TRIES = Statement(select(*_TRY).where(delivery_attempts.c.delivery == given("of")).order_by(delivery_attempts.c.number))
+LAST_TRY = Statement(
+    select(delivery_attempts.c.delivery, *_TRY)
     .where(delivery_attempts.c.delivery == given("of"))
-    .order_by(delivery_attempts.c.number)
+    .order_by(delivery_attempts.c.number.desc())
+    .limit(1)
 )
 DROP_OLD = Statement(
     delete(deliveries).where(
@@ -195,7 +222,7 @@ DROP_OLD = Statement(
 def _list(*, by_project: bool, by_state: bool) -> Statement:
     query = _QUERY.where(deliveries.c.id < given("below"))
     if by_project:
-        query = query.where(deliveries.c.project == given("within"))
+        query = query.where(deliveries.c.project == given("within"), deliveries.c.subscription == 0)
     if by_state:
         query = query.where(deliveries.c.state == given("of_state"))
     return Statement(query.order_by(deliveries.c.id.desc()).limit(given("most")))
@@ -208,8 +235,13 @@ LISTS = {
 }
 
 
+def _subscribed(url: str | None, dialect: str) -> Rule | None:
+    """A subscription as a rule; None if it was removed."""
+    return None if url is None else Rule(target=WebhookTarget(url=url, dialect=dialect), condition=Condition.ALWAYS)
+
+
 def _delivery(row: Row) -> Delivery:
-    condition, action, target = row[20:]
+    condition, action, target, rule_uid, group, subscription, url, dialect = row[20:]
     return Delivery(
         id=row[0],
         uid=row[1],
@@ -231,7 +263,10 @@ def _delivery(row: Row) -> Delivery:
         error=row[17],
         created_at=row[18],
         finished_at=row[19],
-        rule=None if target is None else rule_of(condition, action, target),
+        rule=_subscribed(url, dialect) if target is None else rule_of(condition, action, target),
+        rule_uid=rule_uid,
+        group=group,
+        subscription=subscription or None,
     )
 
 
@@ -271,7 +306,7 @@ async def get_referred(tx: Transaction, reference: str) -> Delivery:
 async def page(
     tx: Transaction, project: ProjectId | None, state: DeliveryState | None, *, below: int, limit: int
 ) -> list[Delivery]:
-    """Messages with ids below `below`, newest first."""
+    """Messages with ids below `below`, newest first. Those of users' webhooks are no project's business."""
     values: dict[str, int] = {"below": below, "most": limit}
     if project is not None:
         values["within"] = project
@@ -280,21 +315,34 @@ async def page(
     return [_delivery(row) for row in await tx.fetch(LISTS[project is not None, state is not None], **values)]
 
 
+async def page_of(tx: Transaction, subscription: SubscriptionId, *, start: int, limit: int) -> list[Delivery]:
+    """Messages of a subscription with ids up to `start`, newest first."""
+    return [_delivery(row) for row in await tx.fetch(OF_SUBSCRIPTION, of=subscription, start=start, most=limit)]
+
+
+async def last_tries(tx: Transaction, found: Sequence[DeliveryId]) -> dict[DeliveryId, Try]:
+    """The newest try of each of these that was tried at all."""
+    rows = await tx.fetch_many(LAST_TRY, [{"of": key} for key in found])
+    return {row[0]: _try(row[1:]) for row in rows}
+
+
 async def tries_of(tx: Transaction, delivery: DeliveryId) -> list[Try]:
     """How its tries went, first to last."""
-    return [
-        Try(
-            number=number,
-            started_at=started_at,
-            finished_at=finished_at,
-            status=status,
-            error=error,
-            request=request,
-            headers=headers,
-            body=body,
-        )
-        for number, started_at, finished_at, status, error, request, headers, body in await tx.fetch(TRIES, of=delivery)
-    ]
+    return [_try(row) for row in await tx.fetch(TRIES, of=delivery)]
+
+
+def _try(row: Row) -> Try:
+    number, started_at, finished_at, status, error, request, headers, body = row
+    return Try(
+        number=number,
+        started_at=started_at,
+        finished_at=finished_at,
+        status=status,
+        error=error,
+        request=request,
+        headers=headers,
+        body=body,
+    )
 
 
 async def lease(tx: Transaction, delivery: Delivery, lease: str, until: Moment) -> bool:

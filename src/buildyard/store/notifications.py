@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import msgspec
-from sqlalchemy import Integer, and_, cast, delete, or_, select
+from sqlalchemy import Integer, and_, cast, delete, literal, or_, select, union_all
 
 from buildyard.domain.errors import NotFound
-from buildyard.domain.ids import BuildId, Moment, NotificationId, PipelineId, ProjectId, Uid
+from buildyard.domain.ids import BuildId, GroupId, Moment, NotificationId, PipelineId, ProjectId, Uid
 from buildyard.domain.notifications import (
     Action,
     Condition,
@@ -18,13 +18,13 @@ from buildyard.domain.notifications import (
     action_of,
 )
 from buildyard.store.statements import Row, Statement, given, insertion
-from buildyard.store.tables import notifications, pipelines
+from buildyard.store.tables import group_builds, notifications, pipelines
 from buildyard.store.transactions import Transaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notification:
-    """A rule as stored; `pipeline` and `build` narrow it to these. `defined_by` is the API or file that made it."""
+    """A rule as stored; `pipeline`, `build` and `group` narrow it to these. `defined_by`: the API or file behind it."""
 
     id: NotificationId
     uid: Uid
@@ -32,6 +32,7 @@ class Notification:
     pipeline: PipelineId | None
     pipeline_slug: str
     build: BuildId | None
+    group: GroupId | None
     rule: Rule
     defined_by: str
     created_by: str
@@ -45,6 +46,7 @@ _COLUMNS = (
     notifications.c.pipeline,
     pipelines.c.slug,
     notifications.c.build,
+    notifications.c.group,
     notifications.c.condition,
     notifications.c.action,
     notifications.c.target,
@@ -68,26 +70,38 @@ OF_FILE = Statement(
         notifications.c.defined_by == given("maker"),
     )
 )
+OF_GROUP = Statement(_QUERY.where(notifications.c.group == given("of")).order_by(notifications.c.id))
+OF_ONE = Statement(_QUERY.where(notifications.c.build == given("of")).order_by(notifications.c.id))
+_RULE = (
+    cast(given("build"), Integer),
+    notifications.c.id,
+    notifications.c.condition,
+    notifications.c.action,
+    notifications.c.target,
+)
 OF_BUILD = Statement(
-    select(
-        cast(given("build"), Integer),
-        notifications.c.id,
-        notifications.c.condition,
-        notifications.c.action,
-        notifications.c.target,
-    ).where(
-        or_(
-            notifications.c.build == given("build"),
-            and_(notifications.c.pipeline == given("pipeline"), notifications.c.build.is_(None)),
-            and_(
-                notifications.c.project == given("project"),
-                notifications.c.pipeline.is_(None),
-                notifications.c.build.is_(None),
-            ),
-        )
+    union_all(
+        select(*_RULE, literal(0)).where(
+            or_(
+                notifications.c.build == given("build"),
+                and_(notifications.c.pipeline == given("pipeline"), notifications.c.build.is_(None)),
+                and_(
+                    notifications.c.project == given("project"),
+                    notifications.c.pipeline.is_(None),
+                    notifications.c.build.is_(None),
+                    notifications.c.group.is_(None),
+                ),
+            )
+        ),
+        select(*_RULE, group_builds.c.group)
+        .select_from(group_builds.join(notifications, notifications.c.group == group_builds.c.group))
+        .where(group_builds.c.build == given("build")),
     )
 )
-"""The rules for a build, each with the build's id, so that those of many builds can be asked for in one trip."""
+"""The rules for a build, each with the build's id, so that those of many builds can be asked for in one trip.
+
+Those of the groups that it is in come with the group, all others with 0.
+"""
 
 _TARGETS = {Action.EMAIL: EmailTarget, Action.WEBHOOK: WebhookTarget, Action.STATUS: StatusTarget}
 
@@ -105,7 +119,7 @@ def number_of(reference: str) -> int | None:
 
 
 def _notification(row: Row) -> Notification:
-    key, uid, project, pipeline, slug, build, condition, action, target, defined_by, created_by, created_at = row
+    key, uid, project, pipeline, slug, build, group, condition, action, target, defined_by, created_by, at = row
     return Notification(
         id=key,
         uid=uid,
@@ -113,10 +127,11 @@ def _notification(row: Row) -> Notification:
         pipeline=pipeline,
         pipeline_slug=slug or "",
         build=build,
+        group=group,
         rule=rule_of(condition, action, target),
         defined_by=defined_by,
         created_by=created_by,
-        created_at=created_at,
+        created_at=at,
     )
 
 
@@ -129,8 +144,9 @@ async def add(
     build: BuildId | None,
     defined_by: str,
     created_by: str,
+    group: GroupId | None = None,
 ) -> Uid:
-    """Keep a rule; its uid."""
+    """Keep a rule; its uid. One of a `group` is for the end of that, not for those of its builds."""
     (key,) = await tx.allocate("notifications")
     uid = Uid(tx.fresh_uid())
     await tx.execute(
@@ -140,6 +156,7 @@ async def add(
         project=project,
         pipeline=pipeline,
         build=build,
+        group=group,
         condition=str(rule.condition),
         action=str(action_of(rule.target)),
         target=msgspec.json.encode(rule.target).decode(),
@@ -174,3 +191,13 @@ async def of_file(tx: Transaction, pipeline: PipelineId, defined_by: str, *, loc
     if lock:
         await tx.fetch(LOCK_PIPELINE, key=pipeline)
     return [_notification(row) for row in await tx.fetch(OF_FILE, of=pipeline, maker=defined_by)]
+
+
+async def of_group(tx: Transaction, group: GroupId) -> list[Notification]:
+    """The rules of a group of builds, oldest first."""
+    return [_notification(row) for row in await tx.fetch(OF_GROUP, of=group)]
+
+
+async def of_one_build(tx: Transaction, build: BuildId) -> list[Notification]:
+    """The rules that are for one build only, oldest first."""
+    return [_notification(row) for row in await tx.fetch(OF_ONE, of=build)]

@@ -29,6 +29,8 @@ async def flush(tx: Transaction) -> None:
     if tx.pending_news:
         await triggers.note_ends(tx)
         await telling.write(tx)
+    if tx.pending_updates:
+        await telling.write_updates(tx)
     if tx.pending_events:
         await tx.execute_many(ADD, tx.pending_events)
     changed: list[dict[str, Value]] = [{"key": lane, "by": by} for lane, by in sorted(tx.pending_lanes.items()) if by]

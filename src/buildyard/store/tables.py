@@ -36,6 +36,7 @@ UNFINISHED = text("phase < 4")
 REMOVED = text("removed_at IS NOT NULL")
 WAITING = text("state = 0")
 STREAMED = text("stream > ''")
+SUBSCRIBED = text("subscription > 0")
 IN_GROUP = text("concurrency IS NOT NULL")
 
 
@@ -981,6 +982,7 @@ notifications = Table(
     _to("project", "projects"),
     _to("pipeline", "pipelines", optional=True),
     _to("build", "builds", optional=True),
+    _to("group", "groups", optional=True),
     _text("condition", None),
     _text("action", None),
     _text("target", None),
@@ -990,6 +992,23 @@ notifications = Table(
     Index("ix_notifications_project_id", "project", "id"),
     Index("ix_notifications_pipeline", "pipeline"),
     Index("ix_notifications_build", "build"),
+    Index("ix_notifications_group", "group"),
+    sqlite_autoincrement=True,
+)
+
+subscriptions = Table(
+    "subscriptions",
+    metadata,
+    _id(),
+    _to("user", "users"),
+    _text("events", None),
+    _text("query", None),
+    _text("url", None),
+    _text("allowed", None),
+    _to("only_project", "projects", optional=True),
+    _text("defined_by", None),
+    _moment("created_at"),
+    Index("ix_subscriptions_user_id", "user", "id"),
     sqlite_autoincrement=True,
 )
 
@@ -999,10 +1018,12 @@ deliveries = Table(
     _id(),
     _uid(),
     _integer("notification"),
+    _integer("subscription", 0),
     _to("project", "projects"),
     _to("build", "builds"),
     _integer("restarts", 0),
     _text("event", None),
+    _big("moment"),
     _text("kind", None),
     _text("address"),
     _text("host", None),
@@ -1016,7 +1037,17 @@ deliveries = Table(
     _integer("secret", 0),
     _moment("created_at"),
     _moment("finished_at", optional=True),
-    UniqueConstraint("build", "restarts", "event", "notification", "address"),
+    UniqueConstraint(
+        "build",
+        "restarts",
+        "event",
+        "notification",
+        "subscription",
+        "address",
+        "moment",
+        name="uq_deliveries_of_event",
+    ),
+    Index("ix_deliveries_subscription_id", "subscription", "id", sqlite_where=SUBSCRIBED, postgresql_where=SUBSCRIBED),
     Index("ix_deliveries_due", "host", "due_at", sqlite_where=WAITING, postgresql_where=WAITING),
     Index("ix_deliveries_stream", "stream", "id", sqlite_where=STREAMED, postgresql_where=STREAMED),
     Index("ix_deliveries_project_id", "project", "id"),

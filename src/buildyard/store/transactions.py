@@ -56,6 +56,7 @@ class Transaction:
         "pending_events",
         "pending_lanes",
         "pending_news",
+        "pending_updates",
         "pending_usage",
         "topics",
     )
@@ -71,6 +72,7 @@ class Transaction:
         self.pending_lanes: Counter[int] = Counter()
         self.pending_usage: Counter[tuple[int, str]] = Counter()
         self.pending_news: dict[tuple[int, str], Build] = {}
+        self.pending_updates: dict[int, str] = {}
         self._changes: dict[Statement, list[tuple[str, Mapping[str, Value]]]] = {}
 
     async def execute(self, statement: Statement, **values: Value) -> int:

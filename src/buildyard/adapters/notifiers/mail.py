@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Literal
 from buildyard.adapters.notifiers.posting import plain
 from buildyard.domain.ids import SECOND, iso
 from buildyard.domain.news import FailedJob, News
+from buildyard.domain.notifications import EmailTarget
 from buildyard.domain.sources import shown_url
 from buildyard.domain.states import Result
-from buildyard.ports import ANSWER_BYTES, Notice, Outcome
+from buildyard.ports import ANSWER_BYTES, Letter, Notice, Outcome
 
 if TYPE_CHECKING:
     from aiosmtplib import SMTP
@@ -115,25 +116,49 @@ def _refused(code: int, said: str, request: str, *, final: bool) -> Outcome:
 
 def mail(notice: Notice, sender: str) -> EmailMessage:
     """The message. Its id follows from the delivery's uid, so that a repetition can be told as one."""
-    news = notice.news
+    domain = sender.rpartition("@")[2]
     message = EmailMessage(policy=POLICY)
     message["From"] = Address("Buildyard", addr_spec=sender)
+    if isinstance(notice.written, Letter):
+        _write(message, notice, notice.written, domain)
+    else:
+        _word(message, notice, domain)
+    message["Auto-Submitted"] = "auto-generated"
+    message["X-Buildyard-Delivery"] = notice.uid
+    return message
+
+
+def _write(message: EmailMessage, notice: Notice, letter: Letter, domain: str) -> None:
+    """Put in a letter: the same for everyone it goes to, so that answers and threads find together."""
+    target = notice.target
+    assert isinstance(target, EmailTarget)
+    message["To"] = [Address(addr_spec=each) for each in target.to]
+    if target.cc:
+        message["Cc"] = [Address(addr_spec=each) for each in target.cc]
+    if target.in_reply_to:
+        message["In-Reply-To"] = one_line(target.in_reply_to)
+    message["Subject"] = one_line(letter.subject)[:SUBJECT_LENGTH]
+    message["Date"] = formatdate(usegmt=True)
+    message["Message-ID"] = f"<{letter.thread}@{domain}>"
+    message.set_content(f"{letter.text}\n", charset="utf-8")
+
+
+def _word(message: EmailMessage, notice: Notice, domain: str) -> None:
+    news = notice.news
+    assert news is not None
     message["To"] = Address(addr_spec=notice.address)
     message["Subject"] = one_line(subject(news))[:SUBJECT_LENGTH]
     message["Date"] = formatdate((news.finished_at or news.created_at) / SECOND, usegmt=True)
-    message["Message-ID"] = f"<{notice.uid}@{sender.rpartition('@')[2]}>"
-    message["Auto-Submitted"] = "auto-generated"
-    message["X-Buildyard-Delivery"] = notice.uid
+    message["Message-ID"] = f"<{notice.uid}@{domain}>"
     message.set_content("\n".join(lines(news)) + "\n", charset="utf-8")
-    return message
 
 
 def subject(news: News) -> str:
     """What a list of mails shows."""
-    return f"[{news.project}] {news.pipeline} #{news.number} {_word(news)}"
+    return f"[{news.project}] {news.pipeline} #{news.number} {_said(news)}"
 
 
-def _word(news: News) -> str:
+def _said(news: News) -> str:
     return "is running" if news.result is None else WORDS[news.result]
 
 
@@ -144,7 +169,7 @@ def one_line(text: str) -> str:
 
 def lines(news: News) -> Iterator[str]:
     """The text, line by line."""
-    yield f"Build {news.number} of {one_line(news.pipeline_name)} in {one_line(news.project)} {_word(news)}."
+    yield f"Build {news.number} of {one_line(news.pipeline_name)} in {one_line(news.project)} {_said(news)}."
     if news.detail:
         yield one_line(news.detail)
     yield ""

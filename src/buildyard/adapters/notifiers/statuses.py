@@ -63,6 +63,7 @@ class StatusNotifier:
         """See Notifier."""
         target = notice.target
         assert isinstance(target, StatusTarget)
+        assert notice.news is not None
         if not notice.credential:
             return Outcome(delivered=False, error=f"the credential {target.token} is empty")
         if not notice.credential.isprintable() or not notice.credential.isascii():

@@ -4,13 +4,14 @@ import hashlib
 import hmac
 import json
 import time
+from collections.abc import Mapping
 
 from buildyard.adapters.notifiers.posting import post
 from buildyard.domain.ids import Moment, iso
 from buildyard.domain.news import News
 from buildyard.domain.notifications import WebhookTarget
 from buildyard.domain.sources import shown_url
-from buildyard.ports import Notice, Outcome
+from buildyard.ports import Document, Notice, Outcome
 
 SCHEMA = 1
 
@@ -25,6 +26,9 @@ class WebhookNotifier:
     async def send(self, notice: Notice) -> Outcome:
         """See Notifier."""
         assert isinstance(notice.target, WebhookTarget)
+        if isinstance(notice.written, Document):
+            return await self._post(notice.target.url, notice.written.headers, notice.written.body)
+        assert notice.news is not None
         body = json.dumps(document(notice.news), ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
         sent_at = str(int(time.time()))
         headers = {
@@ -34,7 +38,10 @@ class WebhookNotifier:
         }
         if notice.credential:
             headers["X-Buildyard-Signature"] = f"sha256={signature(notice.credential, sent_at, body)}"
-        return await post(notice.target.url, headers, body, allow_local=self._allow_local, timeout_s=self._timeout_s)
+        return await self._post(notice.target.url, headers, body)
+
+    async def _post(self, url: str, headers: Mapping[str, str], body: bytes) -> Outcome:
+        return await post(url, headers, body, allow_local=self._allow_local, timeout_s=self._timeout_s)
 
 
 def signature(secret: str, sent_at: str, body: bytes) -> str:

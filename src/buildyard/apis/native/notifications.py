@@ -112,6 +112,10 @@ class NotificationRoutes:
         found = await self._engine.run(notifications.resend_delivery, actor, request.path_params["reference"])
         return _answer(delivery_message(found))
 
+    async def webhook_key(self, _request: Request) -> Response:
+        """What signatures of the webhooks of APIs are checked with; it is for everyone."""
+        return _answer(messages.WebhookKey(public_key=self._engine.signing.public()))
+
 
 def _answer(message: msgspec.Struct, status: int = 200) -> Response:
     return Response(msgspec.json.encode(message), status, {"cache-control": "no-store"}, media_type="application/json")
@@ -212,6 +216,7 @@ def notification_routes(engine: Engine, gate: PasswordGate, body_bytes: int) -> 
         Route(f"{BASE}/notifications", routes.list_rules, methods=["GET"]),
         Route(f"{BASE}/notifications", routes.add_rule, methods=["POST"]),
         Route(f"{BASE}/notifications/{{reference}}", routes.remove_rule, methods=["DELETE"]),
+        Route(f"{BASE}/webhook-key", routes.webhook_key, methods=["GET"]),
         Route(f"{BASE}/deliveries", routes.list_deliveries, methods=["GET"]),
         Route(f"{BASE}/deliveries/{{reference}}", routes.get_delivery, methods=["GET"]),
         Route(f"{BASE}/deliveries/{{reference}}/resend", routes.resend_delivery, methods=["POST"]),

@@ -797,6 +797,7 @@ def upgrade() -> None:
         sa.Column("project", sa.Integer(), nullable=False),
         sa.Column("pipeline", sa.Integer(), nullable=True),
         sa.Column("build", sa.Integer(), nullable=True),
+        sa.Column("group", sa.Integer(), nullable=True),
         sa.Column("condition", TEXT, nullable=False),
         sa.Column("action", TEXT, nullable=False),
         sa.Column("target", TEXT, nullable=False),
@@ -804,6 +805,7 @@ def upgrade() -> None:
         sa.Column("created_by", TEXT, server_default="", nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["build"], ["builds.id"], name=op.f("fk_notifications_build"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["group"], ["groups.id"], name=op.f("fk_notifications_group"), ondelete="CASCADE"),
         sa.ForeignKeyConstraint(
             ["pipeline"], ["pipelines.id"], name=op.f("fk_notifications_pipeline"), ondelete="CASCADE"
         ),
@@ -815,17 +817,39 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("ix_notifications_build", "notifications", ["build"])
+    op.create_index("ix_notifications_group", "notifications", ["group"])
     op.create_index("ix_notifications_pipeline", "notifications", ["pipeline"])
     op.create_index("ix_notifications_project_id", "notifications", ["project", "id"])
+    op.create_table(
+        "subscriptions",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("user", sa.Integer(), nullable=False),
+        sa.Column("events", TEXT, nullable=False),
+        sa.Column("query", TEXT, nullable=False),
+        sa.Column("url", TEXT, nullable=False),
+        sa.Column("allowed", TEXT, nullable=False),
+        sa.Column("only_project", sa.Integer(), nullable=True),
+        sa.Column("defined_by", TEXT, nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["only_project"], ["projects.id"], name=op.f("fk_subscriptions_only_project"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(["user"], ["users.id"], name=op.f("fk_subscriptions_user"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_subscriptions")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_subscriptions_user_id", "subscriptions", ["user", "id"])
     op.create_table(
         "deliveries",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("uid", TEXT, nullable=False),
         sa.Column("notification", sa.Integer(), nullable=False),
+        sa.Column("subscription", sa.Integer(), server_default="0", nullable=False),
         sa.Column("project", sa.Integer(), nullable=False),
         sa.Column("build", sa.Integer(), nullable=False),
         sa.Column("restarts", sa.Integer(), server_default="0", nullable=False),
         sa.Column("event", TEXT, nullable=False),
+        sa.Column("moment", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("kind", TEXT, nullable=False),
         sa.Column("address", TEXT, server_default="", nullable=False),
         sa.Column("host", TEXT, nullable=False),
@@ -847,8 +871,10 @@ def upgrade() -> None:
             "restarts",
             "event",
             "notification",
+            "subscription",
             "address",
-            name=op.f("uq_deliveries_build_restarts_event_notification_address"),
+            "moment",
+            name=op.f("uq_deliveries_of_event"),
         ),
         sa.UniqueConstraint("uid", name=op.f("uq_deliveries_uid")),
         sqlite_autoincrement=True,
@@ -869,6 +895,13 @@ def upgrade() -> None:
         ["stream", "id"],
         sqlite_where=sa.text("stream > ''"),
         postgresql_where=sa.text("stream > ''"),
+    )
+    op.create_index(
+        "ix_deliveries_subscription_id",
+        "deliveries",
+        ["subscription", "id"],
+        sqlite_where=sa.text("subscription > 0"),
+        postgresql_where=sa.text("subscription > 0"),
     )
     op.create_table(
         "delivery_attempts",
