@@ -17,7 +17,7 @@ import buildyard.engine
 from buildyard.domain.access import ANONYMOUS, SYSTEM, Actor, Role
 from buildyard.domain.errors import Forbidden, NotFound, Unauthenticated
 from buildyard.domain.fairness import NO_USAGE
-from buildyard.domain.ids import BuildId, LogId, TokenId
+from buildyard.domain.ids import BuildId, LogId, SubscriptionId, TokenId
 from buildyard.domain.labels import Offer
 from buildyard.domain.notifications import Action, Condition, Event, Rule, WebhookTarget
 from buildyard.domain.retention import Bounds, What
