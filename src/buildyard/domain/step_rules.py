@@ -23,6 +23,7 @@ class Surroundings:
     attempt: str
     build: str
     build_number: int
+    executor: str
     job: str
     pipeline: str
     project: str
@@ -48,6 +49,7 @@ def variables_of(spec: JobSpec, step: StepSpec, where: Surroundings, *outer: Map
         "BUILDYARD_ATTEMPT": where.attempt,
         "BUILDYARD_BUILD_ID": where.build,
         "BUILDYARD_BUILD_NUMBER": str(where.build_number),
+        "BUILDYARD_EXECUTOR": where.executor,
         "BUILDYARD_JOB": spec.name,
         "BUILDYARD_JOB_ID": where.job,
         "BUILDYARD_PIPELINE": where.pipeline,

@@ -18,6 +18,7 @@ def step_command(
         attempt=str(grant.number),
         build=grant.build_uid,
         build_number=grant.build_number,
+        executor=grant.spec.require.executor or config.executor,
         job=grant.job_uid,
         pipeline=grant.pipeline,
         project=grant.project,

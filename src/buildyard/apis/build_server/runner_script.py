@@ -71,6 +71,7 @@ def _variables(plan: StepPlan) -> list[str]:
         attempt="",
         build=facts.build_uid,
         build_number=facts.build_number,
+        executor=RUNNER,
         job=plan.job.uid,
         pipeline=facts.pipeline_name,
         project=facts.project_slug,

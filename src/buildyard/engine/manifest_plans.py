@@ -1,0 +1,119 @@
+"""Plans what a manifest says: one job whose steps are the tasks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from buildyard.domain.manifests import MOST_ARTIFACTS, Manifest, folder_of, git_source
+from buildyard.domain.specs import (
+    JobSpec,
+    Limits,
+    NamedSource,
+    PipelineSpec,
+    Requirement,
+    SecretUse,
+    StepSpec,
+)
+from buildyard.engine.manifest_scripts import (
+    DONE_FILE,
+    environment_script,
+    notes_script,
+    packages_script,
+    task_script,
+)
+
+JOB = "job"
+"""The name of the one job."""
+
+TIMEOUT_S = 6 * 3600
+ARTIFACT_BYTES = 1024 * 1024 * 1024
+
+_SYSTEMS = {
+    "aarch64": "aarch64-linux",
+    "amd64": "x86_64-linux",
+    "arm64": "aarch64-linux",
+    "i686": "i686-linux",
+    "ppc64le": "ppc64le-linux",
+    "riscv64": "riscv64-linux",
+    "s390x": "s390x-linux",
+    "x86_64": "x86_64-linux",
+}
+"""Architectures that are the system of a worker; others are asked for by a label."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestOptions:
+    """What the server and the submitter decide about a manifest's job.
+
+    `images` are references by the names that manifests use. `shell_s` and `failed_s` say how long the workspace
+    stays, of a job that asks for it and of one that failed.
+    """
+
+    images: Mapping[str, str] = field(default_factory=dict)
+    timeout_s: int = TIMEOUT_S
+    secrets: bool = True
+    shell_s: int = 0
+    failed_s: int = 0
+
+
+def plan_manifest(manifest: Manifest, options: ManifestOptions) -> PipelineSpec:
+    """One job: its steps are the tasks, each in a terminal, all in one home folder."""
+    job = JobSpec(
+        name=JOB,
+        steps=_steps(manifest),
+        image=options.images.get(manifest.image, manifest.image),
+        secrets=tuple(SecretUse(name=name) for name in manifest.secrets) if options.secrets else (),
+        outputs=manifest.artifacts if len(manifest.artifacts) <= MOST_ARTIFACTS else (),
+        require=_requirement(manifest.arch),
+        limits=Limits(wall_s=options.timeout_s, output_bytes=MOST_ARTIFACTS * ARTIFACT_BYTES),
+        prepare=_prepare(manifest, options),
+        at_home=True,
+        done_file=DONE_FILE,
+        sources=tuple(NamedSource(folder=folder_of(each), git=git_source(each)) for each in manifest.sources),
+        keep_s=options.shell_s if manifest.shell else 0,
+        keep_failed_s=options.failed_s,
+    )
+    return PipelineSpec(jobs=(job,))
+
+
+def _steps(manifest: Manifest) -> tuple[StepSpec, ...]:
+    """The tasks. The first one makes the file of the environment: a script of its own would cost a process."""
+    before = environment_script(manifest.environment)
+    return tuple(
+        StepSpec(
+            name=task.name,
+            run=task_script(task.script, before="" if i else before, oauth=bool(manifest.oauth)),
+            pty=True,
+        )
+        for i, task in enumerate(manifest.tasks)
+    )
+
+
+def _prepare(manifest: Manifest, options: ManifestOptions) -> tuple[StepSpec, ...]:
+    """What is done and said before the tasks. An image that is known brings no bash, perhaps."""
+    notes = _notes(manifest, options)
+    scripts = {
+        "notes": notes_script(notes),
+        "environment": "" if manifest.tasks else environment_script(manifest.environment),
+        "packages": packages_script(manifest.packages, manifest.repositories)
+        if manifest.packages or manifest.repositories or manifest.image in options.images
+        else "",
+    }
+    posix = "sh"
+    return tuple(StepSpec(name=name, run=script, shell=posix) for name, script in scripts.items() if script)
+
+
+def _notes(manifest: Manifest, options: ManifestOptions) -> list[str]:
+    """What the log says of parts of the manifest that have no effect."""
+    notes = list(manifest.notes)
+    if len(manifest.artifacts) > MOST_ARTIFACTS:
+        notes.append(f"{len(manifest.artifacts)} artifacts are more than {MOST_ARTIFACTS}: none is kept")
+    if manifest.secrets and not options.secrets:
+        notes.append("secrets are withheld from this job")
+    return notes
+
+
+def _requirement(arch: str) -> Requirement:
+    if not arch:
+        return Requirement()
+    system = _SYSTEMS.get(arch, "")
+    return Requirement(system=system) if system else Requirement(labels=(f"arch:{arch}",))
