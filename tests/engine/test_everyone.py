@@ -18,6 +18,7 @@ from buildyard.domain.access import ANONYMOUS, SYSTEM, Actor, Role
 from buildyard.domain.errors import Forbidden, NotFound, Unauthenticated
 from buildyard.domain.fairness import NO_USAGE
 from buildyard.domain.ids import BuildId, LogId, SubscriptionId, TokenId
+from buildyard.domain.ids import BuildId, LogId, TokenId, UserId
 from buildyard.domain.labels import Offer
 from buildyard.domain.notifications import Action, Condition, Event, Rule, WebhookTarget
 from buildyard.domain.retention import Bounds, What
@@ -41,7 +42,9 @@ from buildyard.engine import (
     log_reading,
     notifications,
     overview,
+    own_secrets,
     pipelines,
+    profiles,
     progress,
     projects,
     queue,
@@ -126,6 +129,7 @@ class Place:
     rule: str
     delivery: str
     webhook: SubscriptionId
+    own_secret: str
 
     @property
     def project(self) -> str:
@@ -182,6 +186,7 @@ async def place(sqlite_world: World) -> Place:
     held_up = await world.submit(job("a", approval=Approval(roles=("viewer",))))
     assert await secret_keys.prepare_keys(engine) == ""
     await engine.run(secrets.set_secret, world.owner, HELLO, SECRET, engine.keys)
+    own = await engine.run(secrets.set_secret, world.owner, secrets.Place(account="bob"), SECRET, engine.keys)
     return Place(
         world=world,
         actors=await _actors(world),
@@ -197,6 +202,7 @@ async def place(sqlite_world: World) -> Place:
         rule=told.uid,
         delivery=(await engine.read(_deliveries, world.owner, world.project.uid))[0].uid,
         webhook=(await engine.run(user_webhooks.create_user_webhook, world.owner, WEBHOOK, allow_local=False)).id,
+        own_secret=own.secret.uid,
     )
 
 
@@ -338,6 +344,16 @@ LETS_IN: dict[Callable[..., Any], tuple[set[str], Call]] = {
     user_webhooks.delete_user_webhook: (
         {"owner", "token to read"},
         lambda tx, who, at: user_webhooks.delete_user_webhook(tx, who, at.webhook),
+    own_secrets.list_own_secrets: (SIGNED_IN, lambda tx, who, _at: own_secrets.list_own_secrets(tx, who, limit=9)),
+    own_secrets.load_own_secrets: (SIGNED_IN, lambda tx, who, _at: own_secrets.load_own_secrets(tx, who, [1])),
+    own_secrets.share_secret: (
+        {"owner"},
+        lambda tx, who, at: own_secrets.share_secret(tx, who, at.own_secret, "eve", at.world.engine.keys),
+    ),
+    profiles.find_profile: ({*SIGNED_IN, "token to read"}, lambda tx, who, _at: profiles.find_profile(tx, who, "bob")),
+    profiles.load_profiles: (
+        {*SIGNED_IN, "token to read"},
+        lambda tx, who, _at: profiles.load_profiles(tx, who, [UserId(1)]),
     ),
     pipelines.create_pipeline: (
         CONFIGURERS,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from buildyard.domain.access import Actor, ActorKind, Permission, may_on_server
-from buildyard.domain.errors import Unauthenticated
+from buildyard.domain.errors import Forbidden, Unauthenticated
 from buildyard.domain.ids import Moment, UserId
 from buildyard.store import identity
 from buildyard.store.identity import User
@@ -29,6 +29,8 @@ class Profile:
 def _require_known(actor: Actor) -> None:
     if actor.kind is ActorKind.ANONYMOUS:
         raise Unauthenticated("sign in to look people up")
+    if Permission.READ not in actor.allowed:
+        raise Forbidden(f"{actor.name} may not look people up")
 
 
 def _profile(actor: Actor, user: User) -> Profile:

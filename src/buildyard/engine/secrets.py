@@ -9,7 +9,7 @@ from buildyard.domain.secrets import FILE_MODE, SecretKind, SecretValue, home_pa
 from buildyard.engine.keyring import Keyring
 from buildyard.engine.secret_keys import KEY
 from buildyard.store import audit, identity, pipelines, projects, secrets, settings
-from buildyard.store.secrets import Scope, Sealed, SecretView
+from buildyard.store.secrets import Scope, Sealed, Secret, SecretView
 from buildyard.store.transactions import Transaction
 
 
@@ -121,11 +121,16 @@ def _may_manage(actor: Actor, view: SecretView) -> bool:
 
 
 async def remove_secret(tx: Transaction, actor: Actor, place: Place, name: str) -> None:
-    """Delete a secret; jobs that name it fail from now on."""
+    """Delete a secret, by its name or its uid; jobs that name it fail from now on."""
     found = await _find_place(tx, actor, place)
-    secret = await secrets.find(tx, found.scope, name)
+    secret = await secrets.find(tx, found.scope, name) or await _nameless(tx, found.scope, name)
     if secret is None:
         raise NotFound(f"{place} has no secret {name}")
     await secrets.remove(tx, secret)
-    details = {"name": name, "kind": secret.kind.value, "of": str(place)}
+    details = {"name": secret.name, "kind": secret.kind.value, "of": str(place)}
     await audit.add(tx, actor, "secret.delete", secret.uid, project=found.project, details=details)
+
+
+async def _nameless(tx: Transaction, scope: Scope, uid: str) -> Secret | None:
+    found = await secrets.find_by_uid(tx, uid)
+    return found[0] if found and found[0].scope == scope else None

@@ -1,6 +1,6 @@
 """Secrets as they are stored: encrypted, each belonging to an account, a project or a pipeline."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import delete, func, literal, select, union_all, update
@@ -8,9 +8,9 @@ from sqlalchemy.dialects.postgresql import insert
 
 from buildyard.domain.access import Owner, Visibility
 from buildyard.domain.errors import Conflict
-from buildyard.domain.ids import SECOND, AccountId, AttemptId, Moment, PipelineId, ProjectId, Uid
+from buildyard.domain.ids import SECOND, AccountId, AttemptId, Moment, PipelineId, ProjectId, Uid, UserId
 from buildyard.domain.secrets import SecretKind
-from buildyard.store.statements import Row, Statement, given
+from buildyard.store.statements import Row, Statement, Value, given
 from buildyard.store.tables import accounts, pipelines, projects, secret_uses, secrets
 from buildyard.store.transactions import Transaction
 
@@ -37,7 +37,7 @@ class Sealed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Secret:
-    """A secret without its value."""
+    """A secret without its value. `from_user` gave it to the account; such a one may have no name (empty)."""
 
     id: int
     uid: Uid
@@ -49,6 +49,7 @@ class Secret:
     created_at: Moment
     updated_at: Moment
     used_at: Moment | None
+    from_user: UserId | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +76,7 @@ _SECRET = (
     secrets.c.created_at,
     secrets.c.updated_at,
     secrets.c.used_at,
+    secrets.c.from_user,
 )
 _OF = {
     "account": secrets.c.account == given("of"),
@@ -141,11 +143,20 @@ OF_KEY = Statement(
 RESEAL = Statement(
     update(secrets).where(secrets.c.id == given("secret")).values(key=given("new_key"), data=given("new_data"))
 )
+PAGE_OF_ACCOUNT = Statement(
+    select(*_SECRET)
+    .where(secrets.c.account == given("of"), secrets.c.id <= given("start"))
+    .order_by(secrets.c.id.desc())
+    .limit(given("most"))
+)
+COUNT_OF_ACCOUNT = Statement(select(func.count()).select_from(secrets).where(secrets.c.account == given("of")))
+BY_ID = Statement(select(*_SECRET).where(secrets.c.id == given("secret")))
+BY_UID = Statement(select(*_SECRET, secrets.c.key, secrets.c.data).where(secrets.c.uid == given("of_uid")))
 FIRST_OF_KEY = Statement(select(secrets.c.id).where(secrets.c.key == given("with_key")).limit(1))
 
 
 def _secret(row: Row) -> Secret:
-    key, uid, account, project, pipeline, name, kind, path, mode, created_at, updated_at, used_at = row
+    key, uid, account, project, pipeline, name, kind, path, mode, created_at, updated_at, used_at, giver = row
     return Secret(
         id=key,
         uid=uid,
@@ -157,6 +168,7 @@ def _secret(row: Row) -> Secret:
         created_at=created_at,
         updated_at=updated_at,
         used_at=used_at,
+        from_user=giver,
     )
 
 
@@ -187,6 +199,31 @@ async def find_nearest(
         return None
     _, *row, key, data = min(rows, key=lambda row: int(row[0]))
     return _secret(row), Sealed(key=key, data=data)
+
+
+async def page_of_account(tx: Transaction, account: AccountId, *, start: int, limit: int) -> list[Secret]:
+    """Secrets of an account with ids up to `start`, newest first."""
+    return [_secret(row) for row in await tx.fetch(PAGE_OF_ACCOUNT, of=account, start=start, most=limit)]
+
+
+async def count_of_account(tx: Transaction, account: AccountId) -> int:
+    """How many secrets an account holds."""
+    row = await tx.fetch_one(COUNT_OF_ACCOUNT, of=account)
+    return int(row[0]) if row else 0
+
+
+async def by_ids(tx: Transaction, keys: Sequence[int]) -> list[Secret]:
+    """The secrets with these ids, as far as there are any."""
+    return [_secret(row) for row in await tx.fetch_many(BY_ID, [{"secret": key} for key in keys])]
+
+
+async def find_by_uid(tx: Transaction, uid: str) -> tuple[Secret, Sealed] | None:
+    """The secret with this uid, wherever it belongs."""
+    row = await tx.fetch_one(BY_UID, of_uid=uid)
+    if row is None:
+        return None
+    *columns, key, data = row
+    return _secret(columns), Sealed(key=key, data=data)
 
 
 async def search(tx: Transaction) -> list[SecretView]:
@@ -221,6 +258,33 @@ async def add(
     if not made or found is None:
         raise Conflict(f"a secret {name} was made at the same moment")
     return found
+
+
+async def add_copy(
+    tx: Transaction, uid: Uid, account: AccountId, original: Secret, *, sealed: Sealed, giver: UserId | None
+) -> Secret:
+    """Copy a secret to an account; without its name if another one there bears it."""
+    (key,) = await tx.allocate("secrets")
+    row: dict[str, Value] = {
+        "id": key,
+        "uid": uid,
+        "account": account,
+        "project": None,
+        "pipeline": None,
+        "kind": original.kind,
+        "path": original.path,
+        "mode": original.mode,
+        "key": sealed.key,
+        "data": sealed.data,
+        "from_user": giver,
+        "created_at": tx.now,
+        "updated_at": tx.now,
+        "used_at": None,
+    }
+    if not original.name or not await tx.execute(ADD, **row, name=original.name):
+        await tx.execute(ADD, **row, name=None)
+    (copy,) = await by_ids(tx, [key])
+    return copy
 
 
 async def change(tx: Transaction, secret: Secret, *, kind: SecretKind, path: str, mode: int, sealed: Sealed) -> None:

@@ -252,6 +252,7 @@ secrets = Table(
     UniqueConstraint("pipeline", "name"),
     Index("ix_secrets_from_user", "from_user"),
     Index("ix_secrets_key_id", "key", "id"),
+    Index("ix_secrets_account_id", "account", "id"),
     sqlite_autoincrement=True,
 )
 

@@ -1171,6 +1171,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("uid", name=op.f("uq_secrets_uid")),
         sqlite_autoincrement=True,
     )
+    op.create_index("ix_secrets_account_id", "secrets", ["account", "id"])
     op.create_index("ix_secrets_from_user", "secrets", ["from_user"])
     op.create_index("ix_secrets_key_id", "secrets", ["key", "id"])
     op.create_table(
