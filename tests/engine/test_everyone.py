@@ -17,8 +17,7 @@ import buildyard.engine
 from buildyard.domain.access import ANONYMOUS, SYSTEM, Actor, Role
 from buildyard.domain.errors import Forbidden, NotFound, Unauthenticated
 from buildyard.domain.fairness import NO_USAGE
-from buildyard.domain.ids import BuildId, LogId, SubscriptionId, TokenId
-from buildyard.domain.ids import BuildId, LogId, TokenId, UserId
+from buildyard.domain.ids import BuildId, LogId, SubscriptionId, TokenId, UserId
 from buildyard.domain.labels import Offer
 from buildyard.domain.notifications import Action, Condition, Event, Rule, WebhookTarget
 from buildyard.domain.retention import Bounds, What
@@ -344,6 +343,7 @@ LETS_IN: dict[Callable[..., Any], tuple[set[str], Call]] = {
     user_webhooks.delete_user_webhook: (
         {"owner", "token to read"},
         lambda tx, who, at: user_webhooks.delete_user_webhook(tx, who, at.webhook),
+    ),
     own_secrets.list_own_secrets: (SIGNED_IN, lambda tx, who, _at: own_secrets.list_own_secrets(tx, who, limit=9)),
     own_secrets.load_own_secrets: (SIGNED_IN, lambda tx, who, _at: own_secrets.load_own_secrets(tx, who, [1])),
     own_secrets.share_secret: (
