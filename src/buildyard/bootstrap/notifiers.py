@@ -1,10 +1,20 @@
 """Makes what sends messages; the part for mail is imported only where mail is set up, for its memory."""
 
+from functools import partial
+
 from buildyard.adapters.notifiers.statuses import StatusNotifier
 from buildyard.adapters.notifiers.webhooks import WebhookNotifier
+from buildyard.apis.sourcehut import telling
+from buildyard.apis.sourcehut.graphql.execution import GraphqlConfig
 from buildyard.domain.notifications import Action
+from buildyard.engine.engine import Writer
 from buildyard.ports import Notifier
 from buildyard.settings import Settings
+
+
+def writers_of(config: GraphqlConfig) -> dict[str, Writer]:
+    """Who words messages for targets that ask for the words of an API."""
+    return {telling.DIALECT: partial(telling.answer_subscription, config=config)}
 
 
 def notifiers_of(settings: Settings) -> dict[Action, Notifier]:

@@ -30,7 +30,7 @@ from buildyard.apis.sourcehut.graphql.execution import GraphqlConfig
 from buildyard.apis.sourcehut.web import PATHS as SOURCEHUT_WEB_PATHS
 from buildyard.apis.sourcehut.web import web_app
 from buildyard.apis.worker.routes import worker_app
-from buildyard.bootstrap.notifiers import notifiers_of
+from buildyard.bootstrap.notifiers import notifiers_of, writers_of
 from buildyard.bootstrap.schema import prepare_schema
 from buildyard.domain.access import SYSTEM
 from buildyard.domain.errors import Unavailable
@@ -105,6 +105,7 @@ async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
             credentials={name: Path(path) for name, path in settings.telling.credentials.items()},
             keys=Keyring(settings.key_file),
             signing=SigningKey(settings.signing_key_file),
+            writers=writers_of(graphql_config(settings)),
         )
         _prepare_signing(engine)
         if fault := await prepare_keys(engine):

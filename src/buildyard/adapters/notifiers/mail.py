@@ -140,7 +140,8 @@ def _write(message: EmailMessage, notice: Notice, letter: Letter, domain: str) -
     message["Subject"] = one_line(letter.subject)[:SUBJECT_LENGTH]
     message["Date"] = formatdate(usegmt=True)
     message["Message-ID"] = f"<{letter.thread}@{domain}>"
-    message.set_content(f"{letter.text}\n", charset="utf-8")
+    text = "\n".join(one_line(line) for line in letter.text.split("\n"))
+    message.set_content(f"{text}\n", charset="utf-8")
 
 
 def _word(message: EmailMessage, notice: Notice, domain: str) -> None:
