@@ -2,6 +2,8 @@
 
 .PHONY: help run test check fix bench chaos lock docs clean
 
+unexport PYTHONDONTWRITEBYTECODE # tests start hundreds of servers, which load compiled modules in half the time
+
 PY := .venv/bin/python
 WORKERS ?= $(shell expr $$(nproc 2>/dev/null || echo 1) + 1)
 PYTEST := -m pytest -n $(WORKERS) --dist loadscope
