@@ -1,29 +1,19 @@
 """Random locks, groups, approvals and starts under claims, losses, cancels, time: nothing exceeded, nothing stuck."""
 
 import asyncio
-import shutil
-import tempfile
-from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import asyncpg
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     initialize,
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
-from buildyard.adapters.blobs.local import LocalBlobStore
-from buildyard.adapters.bus.memory import MemoryBus
-from buildyard.adapters.logs.local import LocalLogStore
 from buildyard.domain.access import SYSTEM
 from buildyard.domain.errors import Conflict
 from buildyard.domain.ids import SECOND, Moment
@@ -40,16 +30,10 @@ from buildyard.domain.specs import (
 from buildyard.domain.states import Result
 from buildyard.engine import approvals, builds, clockwork, pipelines
 from buildyard.engine.builds import Submission
-from buildyard.engine.engine import Database, Engine, Policy, fresh_uid
-from buildyard.engine.usage import UsageBook
 from buildyard.store.builds import BuildView
-from buildyard.store.postgres import PostgresDatabase
-from buildyard.store.sqlite import SqliteDatabase
 from invariants import check_invariants
-from world import QUEUE_LIMIT, Clock, Hand, Wakes, World, job, once, settle_in
-
-T = TypeVar("T")
-Opener = Callable[[Clock, Wakes, Path], Coroutine[Any, Any, Database]]
+from machine import Machine, Opener, run_on_postgres, run_on_sqlite
+from world import QUEUE_LIMIT, Hand, job, once
 
 pytestmark = pytest.mark.covers("blockers.machine", "blockers.locks.many", "blockers.two_servers")
 
@@ -111,35 +95,13 @@ def approval_of(seconds: int) -> Approval:
     return Approval(users=("bob",), expires_s=seconds or None)
 
 
-class Yard(RuleBasedStateMachine):
+class Yard(Machine):
     """A server under all that may happen to work that is held up; `drain` at the end shows that nothing is stuck."""
 
     def __init__(self, open_database: Opener) -> None:
-        super().__init__()
-        self.runner = asyncio.Runner()
-        self.folder = Path(tempfile.mkdtemp(prefix="buildyard-blockers-"))
-        self.clock = Clock()
-        self.views: list[BuildView] = []
+        super().__init__(open_database)
         self.names = iter(range(1_000_000))
-        self.world = self.do(self._open(open_database))
         self.hands = [self.do(self.world.hand(name)) for name in ("one", "two", "three")]
-
-    def do(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return self.runner.run(coroutine)
-
-    async def _open(self, open_database: Opener) -> World:
-        bus = MemoryBus()
-        self.database = await open_database(self.clock, Wakes(bus), self.folder)
-        self.logs, blobs = LocalLogStore(self.folder / "logs"), LocalBlobStore(self.folder / "blobs")
-        engine = Engine(
-            database=self.database,
-            logs=self.logs,
-            blobs=blobs,
-            bus=bus,
-            policy=Policy(public_url=""),
-            usage=UsageBook(),
-        )
-        return await settle_in(engine, self.clock)
 
     async def _submit(self, drawn: Any) -> BuildView:
         jobs, group, delay, approval = drawn
@@ -237,15 +199,6 @@ class Yard(RuleBasedStateMachine):
     def all_is_as_it_must_be(self) -> None:
         self.do(self.world.engine.read(check_invariants, SYSTEM))
 
-    def teardown(self) -> None:
-        try:
-            self.drain()
-        finally:
-            self.do(self.database.close())
-            self.do(self.logs.close())
-            self.runner.close()
-            shutil.rmtree(self.folder)
-
     def drain(self) -> None:
         """Approve all, let time pass and workers work: every build then ends."""
         for hand in self.hands:
@@ -263,38 +216,11 @@ class Yard(RuleBasedStateMachine):
                     self.do(answer)
                     worked = True
             worked = bool(sum(len(self.do(hand.run_all())) for hand in self.hands)) or worked
-        for view in self.views:
-            assert self.do(self.world.result(view)) is not None, "a build is stuck"
-        self.do(self.world.engine.read(check_invariants, SYSTEM))
 
 
 def test_on_sqlite(sqlite_template: Path) -> None:
-    async def open_database(clock: Clock, wakes: Wakes, folder: Path) -> Database:
-        path = Path(shutil.copy(sqlite_template, folder / "buildyard.sqlite"))
-        database = SqliteDatabase(path, clock=clock, fresh_uid=fresh_uid, wake=wakes)
-        await database.open()
-        return database
-
-    run_state_machine_as_test(
-        lambda: Yard(open_database),
-        settings=settings(
-            max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
-    )
+    run_on_sqlite(Yard, sqlite_template)
 
 
 def test_on_postgres(postgres_tables: str, empty_statements: str) -> None:
-    async def open_database(clock: Clock, wakes: Wakes, _folder: Path) -> Database:
-        connection = await asyncpg.connect(postgres_tables)
-        await connection.execute(empty_statements)
-        await connection.close()
-        database = PostgresDatabase(postgres_tables, clock=clock, fresh_uid=fresh_uid, wake=wakes)
-        await database.open()
-        return database
-
-    run_state_machine_as_test(
-        lambda: Yard(open_database),
-        settings=settings(
-            max_examples=8, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
-    )
+    run_on_postgres(Yard, postgres_tables, empty_statements)

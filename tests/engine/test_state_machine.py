@@ -1,45 +1,29 @@
 """Random workflows, workers, results, losses, cancels and lies: what must hold does, at every step."""
 
-import asyncio
-import shutil
-import tempfile
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import asyncpg
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     initialize,
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 from sqlalchemy import select
 
-from buildyard.adapters.blobs.local import LocalBlobStore
-from buildyard.adapters.bus.memory import MemoryBus
-from buildyard.adapters.logs.local import LocalLogStore
 from buildyard.domain.access import SYSTEM, Actor
 from buildyard.domain.states import Phase, Result
 from buildyard.engine import builds
-from buildyard.engine.engine import Database, Engine, Policy, fresh_uid
-from buildyard.engine.usage import UsageBook, compute_usage
+from buildyard.engine.usage import compute_usage
 from buildyard.protocol import Answer, Item, JobGrant
-from buildyard.store.postgres import PostgresDatabase
-from buildyard.store.sqlite import SqliteDatabase
 from buildyard.store.statements import Statement
 from buildyard.store.tables import jobs, lanes, requirements
 from buildyard.store.transactions import Transaction
 from invariants import check_invariants
-from world import QUEUE_LIMIT, Clock, Hand, Wakes, World, job, once, settle_in
-
-T = TypeVar("T")
-Opener = Callable[[Clock, Wakes, Path], Coroutine[Any, Any, Database]]
+from machine import Machine, Opener, run_on_postgres, run_on_sqlite
+from world import QUEUE_LIMIT, Hand, job, once
 
 pytestmark = pytest.mark.covers("proof.state_machine", "engine.states.machine", "engine.states.result")
 
@@ -74,40 +58,18 @@ async def results(tx: Transaction, _actor: Actor) -> dict[int, int]:
     return {row[0]: row[1] for row in await tx.fetch(RESULTS)}
 
 
-class Yard(RuleBasedStateMachine):
+class Yard(Machine):
     """A server under everything that may happen to it; `drain` at the end shows that nothing is stuck."""
 
     def __init__(self, open_database: Opener) -> None:
-        super().__init__()
-        self.runner = asyncio.Runner()
-        self.folder = Path(tempfile.mkdtemp(prefix="buildyard-yard-"))
-        self.clock = Clock()
+        super().__init__(open_database)
         self.past: list[tuple[Hand, list[Item]]] = []
         self.known: dict[int, int] = {}
-        self.views: list[builds.BuildView] = []
-        self.world = self.do(self._open(open_database))
         self.hands = [
             self.do(self.world.hand("plain")),
             self.do(self.world.hand("gpu", labels=["gpu"])),
             self.do(self.world.hand("more", labels=["gpu", "big"])),
         ]
-
-    def do(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return self.runner.run(coroutine)
-
-    async def _open(self, open_database: Opener) -> World:
-        bus = MemoryBus()
-        self.database = await open_database(self.clock, Wakes(bus), self.folder)
-        self.logs, blobs = LocalLogStore(self.folder / "logs"), LocalBlobStore(self.folder / "blobs")
-        engine = Engine(
-            database=self.database,
-            logs=self.logs,
-            blobs=blobs,
-            bus=bus,
-            policy=Policy(public_url=""),
-            usage=UsageBook(),
-        )
-        return await settle_in(engine, self.clock)
 
     def grant(self, n: int) -> tuple[Hand, JobGrant]:
         held = [(hand, grant) for hand in self.hands for grant in hand.held.values()]
@@ -228,15 +190,6 @@ class Yard(RuleBasedStateMachine):
         assert now.items() >= self.known.items(), "a recorded result changed"
         self.known = now
 
-    def teardown(self) -> None:
-        try:
-            self.drain()
-        finally:
-            self.do(self.database.close())
-            self.do(self.logs.close())
-            self.runner.close()
-            shutil.rmtree(self.folder)
-
     def drain(self) -> None:
         """Let the workers finish all there is: every build then ends."""
         self.clock.advance(31)
@@ -245,38 +198,11 @@ class Yard(RuleBasedStateMachine):
             self.do(hand.restart())
         while sum(len(self.do(hand.run_all())) for hand in self.hands):
             pass
-        for view in self.views:
-            assert self.do(self.world.result(view)) is not None, "a build is stuck"
-        self.do(self.world.engine.read(check_invariants, SYSTEM))
 
 
 def test_on_sqlite(sqlite_template: Path) -> None:
-    async def open_database(clock: Clock, wakes: Wakes, folder: Path) -> Database:
-        path = Path(shutil.copy(sqlite_template, folder / "buildyard.sqlite"))
-        database = SqliteDatabase(path, clock=clock, fresh_uid=fresh_uid, wake=wakes)
-        await database.open()
-        return database
-
-    run_state_machine_as_test(
-        lambda: Yard(open_database),
-        settings=settings(
-            max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
-    )
+    run_on_sqlite(Yard, sqlite_template)
 
 
 def test_on_postgres(postgres_tables: str, empty_statements: str) -> None:
-    async def open_database(clock: Clock, wakes: Wakes, _folder: Path) -> Database:
-        connection = await asyncpg.connect(postgres_tables)
-        await connection.execute(empty_statements)
-        await connection.close()
-        database = PostgresDatabase(postgres_tables, clock=clock, fresh_uid=fresh_uid, wake=wakes)
-        await database.open()
-        return database
-
-    run_state_machine_as_test(
-        lambda: Yard(open_database),
-        settings=settings(
-            max_examples=8, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
-    )
+    run_on_postgres(Yard, postgres_tables, empty_statements)
