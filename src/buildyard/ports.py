@@ -199,7 +199,8 @@ class ServiceRequest:
 class WorkspaceRequest:
     """What a workspace is for. `key` is unique to the attempt; every process has `marker` in its environment.
 
-    `services`, which only `container` can run, are ready when the workspace is. `say` takes words about what takes
+    `services`, which only `container` can run, are ready when the workspace is. With `at_home` the job's home folder is
+    the workspace. `say` takes words about what takes
     time, such as the progress of a download.
     """
 
@@ -211,6 +212,7 @@ class WorkspaceRequest:
     trusted: bool = True
     say: Callable[[str], None] = _say_nothing
     services: tuple[ServiceRequest, ...] = ()
+    at_home: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,7 +256,10 @@ class Workspace(Protocol):
 
     @property
     def home(self) -> Path:
-        """Where the job's home folder lies for the worker: outside `folder`, the job's own, gone with the workspace."""
+        """Where the job's home folder lies for the worker: the job's own, gone with the workspace.
+
+        It is `folder` itself if that was asked for, else outside of it.
+        """
         ...
 
     @property
@@ -332,8 +337,12 @@ class FetchedRevision:
 class SourceFetcher(Protocol):
     """Lays sources into workspaces. Cancelling a fetch ends every process that it started before it returns."""
 
-    async def fetch(self, source: Source, folder: Path, say: Callable[[str], None]) -> FetchedRevision:
+    async def fetch(
+        self, source: Source, folder: Path, say: Callable[[str], None], *, ssh_keys: Sequence[bytes] = ()
+    ) -> FetchedRevision:
         """Fill `folder` (made if missing); `say` takes lines about progress, without credentials.
+
+        Where SSH is spoken, `ssh_keys` are tried instead of the worker's own.
 
         After a failure the folder holds any part of the source. Raises Invalid for a source that is not allowed
         or unusable, NotFound for one that does not exist, TooLarge or LimitReached past a limit, Unavailable when

@@ -115,7 +115,8 @@ class InputFile(Message, frozen=True, kw_only=True):
 class GrantedSecret(Message, frozen=True, kw_only=True):
     """A secret of a leased job. `path` is that of its file, relative to the job's home folder; empty: no file.
 
-    `variable` holds the value, or the path of the file if there is one.
+    `variable`, if named, holds the value, or the path of the file if there is one. `kind` is the secret's (see
+    `domain.secrets.SecretKind`); one that is `installed` is put where programs that use its kind look for it.
     """
 
     name: str
@@ -123,6 +124,8 @@ class GrantedSecret(Message, frozen=True, kw_only=True):
     variable: str
     path: str = ""
     mode: int = 0o600
+    kind: str = ""
+    installed: bool = False
 
     def __repr__(self) -> str:
         return f"GrantedSecret(name={self.name!r}, value=***)"
@@ -132,7 +135,7 @@ class GrantedSecret(Message, frozen=True, kw_only=True):
 
 
 class JobGrant(Message, frozen=True, kw_only=True):
-    """A leased job, whole. `environment` is what the server adds to every step.
+    """A leased job, whole. `environment` is what the server adds to every step, `notes` are lines for its first log.
 
     At most one of `git` and `folder` is there: the source to lay into the workspace. `refused` says why the job
     cannot be run after all: the worker ends the attempt with these words.
@@ -159,6 +162,7 @@ class JobGrant(Message, frozen=True, kw_only=True):
     trusted: bool = True
     secrets: list[GrantedSecret] = []
     refused: str = ""
+    notes: list[str] = []
 
 
 class Claimed(Message, frozen=True, kw_only=True):
@@ -351,11 +355,15 @@ class Reported(Message, frozen=True, kw_only=True):
 
 
 class PinRevision(Message, frozen=True, kw_only=True):
-    """What a branch, or an abbreviated commit, of a held attempt's source turned out to be."""
+    """What a branch, or an abbreviated commit, of a held attempt's source turned out to be.
+
+    `source` is the folder of one of several sources.
+    """
 
     attempt: int
     token: str
     commit: str
+    source: str = ""
     branch: str = ""
     author: str = ""
     subject: str = ""

@@ -13,6 +13,7 @@ from buildyard.adapters.executors.dummy import DummyExecutor
 from buildyard.adapters.executors.process import ProcessExecutor
 from buildyard.adapters.sources.folder import FolderFetcher
 from buildyard.client.worker import WorkerClient
+from buildyard.ports import SourceFetcher
 from buildyard.worker.bench import Bench
 from buildyard.worker.config import WorkerConfig
 from buildyard.worker.folder import hold
@@ -58,7 +59,7 @@ def working(socket: Path, config: WorkerConfig) -> Working:
     """Runs a worker for the length of a block: `async with working(slots=4)`; then drains and interrupts it."""
 
     @asynccontextmanager
-    async def work(*, url: str = "", **changes: object) -> AsyncIterator[Worker]:
+    async def work(*, url: str = "", fetcher: SourceFetcher | None = None, **changes: object) -> AsyncIterator[Worker]:
         settings = replace(config, **changes)  # type: ignore[arg-type]
         client = WorkerClient(url or f"unix://{socket}", "secret")
         executors = {
@@ -69,7 +70,7 @@ def working(socket: Path, config: WorkerConfig) -> Working:
             bench = Bench(
                 config=settings,
                 executors=executors,
-                fetcher=FolderFetcher(client.read_blob, unpack),
+                fetcher=fetcher or FolderFetcher(client.read_blob, unpack),
                 client=client,
                 folder=folder,
                 session=secrets.token_hex(8),

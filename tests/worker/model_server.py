@@ -167,6 +167,7 @@ class ModelServer:
         self.paused = False
         self.draining = False
         self.left: list[str] = []
+        self.pinned: list[PinRevision] = []
         self._changed = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -494,7 +495,8 @@ class ModelServer:
             case "report":
                 answer = self._report(msgspec.msgpack.decode(body, type=Report))
             case "revisions/pin":
-                answer = RevisionPinned(commit=msgspec.msgpack.decode(body, type=PinRevision).commit)
+                self.pinned.append(msgspec.msgpack.decode(body, type=PinRevision))
+                answer = RevisionPinned(commit=self.pinned[-1].commit)
             case "caches/find":
                 answer = self._find_cache(msgspec.msgpack.decode(body, type=FindCache))
             case _:

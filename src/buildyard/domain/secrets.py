@@ -30,6 +30,9 @@ class SecretKind(StrEnum):
     REGISTRY = "registry"
 
 
+INSTALL = "install"
+"""How a job is given a secret that it wants where programs look for it: keys with the others, files at their paths."""
+
 PATHS = {
     SecretKind.VARIABLE: ".secrets/{name}",
     SecretKind.FILE: ".secrets/{name}",
@@ -53,17 +56,29 @@ class SecretValue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handing:
-    """How a job gets a secret: in a variable, or as a file at a path below its home, whose path is in the variable."""
+    """How a job gets a secret: in a variable, or as a file at a path below its home, whose path is in the variable.
+
+    No variable stands for a file alone.
+    """
 
     variable: str
     path: str = ""
     mode: int = FILE_MODE
 
 
-def handing(use: SecretUse, kind: SecretKind, *, path: str, mode: int) -> Handing:
+INSTALLED = {SecretKind.SSH_KEY: ".ssh/{uid}", SecretKind.PGP_KEY: ".secrets/{uid}.asc"}
+"""Where keys that are to be installed are put, whatever path they have."""
+
+
+def handing(use: SecretUse, kind: SecretKind, *, path: str, mode: int, uid: str = "") -> Handing:
     """What a job's wish and the secret's own kind, path and mode come to."""
+    if use.given == INSTALL and kind is not SecretKind.VARIABLE:
+        if kind in INSTALLED:
+            return Handing(variable="", path=INSTALLED[kind].format(uid=uid))
+        return Handing(variable="", path=use.path or path or PATHS[kind].format(name=use.name), mode=mode)
     variable = use.variable or re.sub(r"[^A-Za-z0-9_]", "_", use.name)
-    if (use.given or ("env" if kind is SecretKind.VARIABLE else "file")) == "env":
+    given = "" if use.given == INSTALL else use.given
+    if (given or ("env" if kind is SecretKind.VARIABLE else "file")) == "env":
         return Handing(variable=variable)
     where = use.path or path or PATHS[kind].format(name=use.name)
     return Handing(variable=variable, path=where, mode=mode if use.mode is None else use.mode)

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import quote, unquote
 
 from buildyard.domain.errors import Fault
-from buildyard.domain.specs import GitSource
+from buildyard.domain.specs import GitSource, NamedSource
 
 SETTING = "BUILDYARD_ALLOW_LOCAL_SOURCES"
 """The setting that a refusal of a local source names."""
@@ -118,6 +118,11 @@ def check_branch(text: str, at: str) -> list[Fault]:
         or any("\ud800" <= character <= "\udfff" for character in text)
     )
     return [Fault(at, "is not a name that git allows for a branch or tag", "branch")] if wrong else []
+
+
+def input_name(source: NamedSource) -> str:
+    """What one of several sources is called among those of its evaluation: the same words mean the same place."""
+    return f"{source.folder} {source.git.url} {source.git.commit or source.git.branch}".strip()
 
 
 def read_address(text: str, at: str, *, allow_local: bool) -> Address | Fault:

@@ -39,7 +39,10 @@ class CacheSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Upper bounds of one attempt; None means that only the worker's own bounds hold."""
+    """Upper bounds of one attempt; None means that only the worker's own bounds hold.
+
+    With more outputs than `output_files` none is kept, and the job goes on; one over `output_file_bytes` fails it.
+    """
 
     wall_s: int = 60 * MINUTE
     silent_s: int | None = None
@@ -48,6 +51,8 @@ class Limits:
     pids: int | None = None
     log_bytes: int = 256 * 1024 * 1024
     output_bytes: int = 4 * 1024 * 1024 * 1024
+    output_files: int | None = None
+    output_file_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,8 +120,9 @@ class Concurrency:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretUse:
-    """A secret that a job names. `given` is `env`, `file`, or empty: as the secret's kind says.
+    """A secret that a job names, by its name or its uid. `given` is `env`, `file`, or empty: as the secret's kind says.
 
+    Or it is `install`: put where the programs that use such a secret look for it (`domain.secrets.handing`).
     `path` is relative to the job's home folder; an `optional` secret that there is none of is left out.
     """
 
@@ -126,6 +132,14 @@ class SecretUse:
     path: str = ""
     mode: int | None = None
     optional: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenUse:
+    """A token of this server that a job gets in `variable`: its submitter's, for as long as the attempt runs."""
+
+    scopes: tuple[str, ...]
+    variable: str = "OAUTH2_TOKEN"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +199,9 @@ class JobSpec:
     `prepare` are scripts that run in order as part of step 0, `setup`; the first that fails ends the job. With
     `at_home` the workspace is the job's home folder. Once a step has left `done_file` (relative to the home folder),
     the steps after it are skipped. `keep_s` and `keep_failed_s` say how long the workspace stays after the end.
+
+    `facts` are variables of its steps with values that are known when it is leased: in them `{build}` stands for the
+    build's id, `{account}` for the name of the project's account, `{server}` for the server's address.
     """
 
     name: str
@@ -212,6 +229,8 @@ class JobSpec:
     sources: tuple[NamedSource, ...] = ()
     keep_s: int = 0
     keep_failed_s: int = 0
+    facts: dict[str, str] = field(default_factory=dict)
+    token: TokenUse | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -271,5 +271,6 @@ async def rebuild_build(tx: Transaction, actor: Actor, uid: str, *, reason: str,
         repeated=view.build,
         revision=view.build.revision,
     )
+    await builds.repeat_inputs(tx, view.build.evaluation, again.build.evaluation)
     await _note(tx, actor, "build.retry", again, reason=reason, retried=view.build.uid)
     return again

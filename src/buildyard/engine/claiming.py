@@ -73,6 +73,7 @@ async def _claim_once(engine: Engine, actor: Actor, message: Claim) -> list[JobG
         lease=engine.policy.lease_seconds,
         charge=engine.usage.charge,
         keys=engine.keys,
+        public_url=engine.policy.public_url,
     )
 
 

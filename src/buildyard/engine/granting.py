@@ -5,7 +5,7 @@ import msgspec
 from buildyard.domain.access import Actor
 from buildyard.domain.errors import Fault, Invalid, Unavailable
 from buildyard.domain.ids import AttemptId, JobId, PipelineVersionId
-from buildyard.domain.secrets import Handing, SecretValue, handing, variable_fault
+from buildyard.domain.secrets import INSTALL, Handing, SecretValue, handing, variable_fault
 from buildyard.domain.specs import SecretUse
 from buildyard.engine.keyring import Keyring
 from buildyard.protocol import GrantedSecret, JobGrant
@@ -53,11 +53,9 @@ async def _find_all(tx: Transaction, grant: JobGrant, facts: GrantFacts) -> list
     account = (await projects.get(tx, facts.project)).account
     found = []
     for use in wanted:
-        nearest = await secrets.find_nearest(
-            tx, use.name, account=account, project=facts.project, pipeline=facts.pipeline
-        )
-        if nearest is not None:
-            found.append((use, *nearest))
+        meant = await secrets.find_meant(tx, use.name, account=account, project=facts.project, pipeline=facts.pipeline)
+        if meant is not None:
+            found.append((use, *meant))
         elif not use.optional:
             raise _Refused(f"the job names the secret {use.name}, and there is none of that name")
     return found
@@ -69,15 +67,21 @@ def _open(keys: Keyring, use: SecretUse, secret: Secret, sealed: Sealed) -> Gran
         value = keys.unseal(sealed.key, secret.uid, sealed.data)
     except Unavailable as exc:
         raise _Refused(f"the secret {use.name} cannot be read: {exc}") from None
-    how = handing(use, secret.kind, path=secret.path, mode=secret.mode)
+    how = handing(use, secret.kind, path=secret.path, mode=secret.mode, uid=secret.uid)
     return GrantedSecret(
-        name=use.name, value=_as_given(use, how, value), variable=how.variable, path=how.path, mode=how.mode
+        name=use.name,
+        value=_as_given(use, how, value),
+        variable=how.variable,
+        path=how.path,
+        mode=how.mode,
+        kind=secret.kind,
+        installed=use.given == INSTALL,
     )
 
 
 def _as_given(use: SecretUse, how: Handing, value: SecretValue) -> bytes:
     data = value.reveal()
-    if fault := variable_fault(how.variable):
+    if how.variable and (fault := variable_fault(how.variable)):
         raise _Refused(f"the secret {use.name}: {how.variable} {fault}")
     if not how.path and b"\0" in data:
         raise _Refused(f"the secret {use.name} holds NUL bytes, so it can only be given as a file")
@@ -86,7 +90,9 @@ def _as_given(use: SecretUse, how: Handing, value: SecretValue) -> bytes:
 
 def _check(given: list[GrantedSecret]) -> None:
     """Two secrets cannot be in one place."""
-    places = [("variable", one.variable) for one in given] + [("file", one.path) for one in given if one.path]
+    places = [("variable", one.variable) for one in given if one.variable] + [
+        ("file", one.path) for one in given if one.path
+    ]
     for kind, name in places:
         if places.count((kind, name)) > 1:
             raise _Refused(f"two secrets of the job would be in the {kind} {name}")
@@ -97,8 +103,7 @@ async def require_secrets(tx: Transaction, project: Project, pipeline: Pipeline,
     missing = [
         name
         for name in await pipelines.secrets_of(tx, version)
-        if await secrets.find_nearest(tx, name, account=project.account, project=project.id, pipeline=pipeline.id)
-        is None
+        if await secrets.find_meant(tx, name, account=project.account, project=project.id, pipeline=pipeline.id) is None
     ]
     if missing:
         message = f"there is no secret {', '.join(missing)} for {project.slug}:{pipeline.slug}"

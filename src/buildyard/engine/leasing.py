@@ -23,6 +23,7 @@ from buildyard.domain.states import Phase
 from buildyard.domain.trust import is_trusted
 from buildyard.engine.granting import with_secrets
 from buildyard.engine.keyring import Keyring
+from buildyard.engine.lease_facts import with_facts, with_pins
 from buildyard.engine.planning import with_variables
 from buildyard.engine.settling import locked_build, settle
 from buildyard.protocol import SERVED, VERSION, Beat, Held, Hello, InputFile, JobGrant, StepGrant
@@ -224,13 +225,16 @@ async def claim_jobs(
     lease: float,
     charge: Callable[[Iterable[Lane]], None] = lambda _taken: None,
     keys: Keyring | None = None,
+    public_url: str = "",
 ) -> list[JobGrant]:
     """Lease up to `free` jobs to a worker, with the secrets that they name, and give again what it has not got.
 
     `charge` is told the lanes that they left.
     """
     grants = await _claim(tx, actor, session, free, have, usage=usage, lease=lease, charge=charge)
-    return await with_secrets(tx, actor, keys or Keyring(), grants)
+    grants = await with_pins(tx, actor, grants)
+    grants = await with_secrets(tx, actor, keys or Keyring(), grants)
+    return await with_facts(tx, actor, grants, public_url=public_url)
 
 
 async def _claim(
@@ -375,7 +379,7 @@ async def _grant(
     trusted: bool,
 ) -> JobGrant:
     folder = FolderSource(sha256=facts.source_blob, size=facts.source_size) if facts.source_blob else None
-    git = _git_source(facts) if facts.repository else None
+    git = _git_source(facts) if facts.repository and not spec.sources else None
     inputs = {artifact.path: artifact for artifact in await kept.inputs_of(tx, job.id)} if spec.needs else {}
     return JobGrant(
         attempt=attempt.id,

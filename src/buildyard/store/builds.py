@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from sqlalchemy import Select, case, select, update
+from sqlalchemy import Integer, Select, bindparam, case, select, update
+from sqlalchemy.dialects.postgresql import insert
 
 from buildyard.domain.builds import Build, State
 from buildyard.domain.errors import NotFound
@@ -147,6 +148,21 @@ ADD_EVALUATION = insertion(evaluations)
 ADD_EVALUATION_BUILD = insertion(evaluation_builds)
 ADD_REVISION = insertion(revisions)
 ADD_EVALUATION_REVISION = insertion(evaluation_revisions)
+INPUT = Statement(
+    select(*_REVISION)
+    .select_from(evaluation_revisions.join(revisions, revisions.c.id == evaluation_revisions.c.revision))
+    .where(evaluation_revisions.c.evaluation == given("of"), evaluation_revisions.c.input == given("called"))
+)
+REPEAT_INPUTS = Statement(
+    insert(evaluation_revisions)
+    .from_select(
+        ["evaluation", "input", "revision"],
+        select(bindparam("into", type_=Integer), evaluation_revisions.c.input, evaluation_revisions.c.revision).where(
+            evaluation_revisions.c.evaluation == given("of")
+        ),
+    )
+    .on_conflict_do_nothing()
+)
 REVISION = Statement(select(*_REVISION).where(revisions.c.id == given("key")))
 PIN_REVISION = Statement(
     update(revisions)
@@ -463,6 +479,17 @@ async def has_evaluation(tx: Transaction, trigger: TriggerId, due_at: Moment) ->
 async def add_input(tx: Transaction, evaluation: EvaluationId, name: str, revision: RevisionId) -> None:
     """Note a source of an evaluation; the only one has no name."""
     await tx.execute(ADD_EVALUATION_REVISION, evaluation=evaluation, input=name, revision=revision)
+
+
+async def find_input(tx: Transaction, evaluation: EvaluationId, name: str) -> Revision | None:
+    """One of several sources of an evaluation, as it was found."""
+    row = await tx.fetch_one(INPUT, of=evaluation, called=name)
+    return _revision(row) if row else None
+
+
+async def repeat_inputs(tx: Transaction, of: EvaluationId, into: EvaluationId) -> None:
+    """Let an evaluation have the sources of another, as they were found."""
+    await tx.execute(REPEAT_INPUTS, of=of, into=into)
 
 
 async def environment_of(tx: Transaction, build: BuildId) -> str:

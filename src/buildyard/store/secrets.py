@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete, func, literal, select, union_all, update
+from sqlalchemy import delete, func, literal, or_, select, union_all, update
 from sqlalchemy.dialects.postgresql import insert
 
 from buildyard.domain.access import Owner, Visibility
@@ -92,6 +92,12 @@ NEAREST = Statement(
             )
             for rank, scope in enumerate(("pipeline", "project", "account"))
         )
+    )
+)
+MEANT_BY_UID = Statement(
+    select(*_SECRET, secrets.c.key, secrets.c.data).where(
+        secrets.c.uid == given("of_uid"),
+        or_(*(secrets.c[scope] == given(f"of_{scope}") for scope in ("pipeline", "project", "account"))),
     )
 )
 ALL = Statement(
@@ -224,6 +230,22 @@ async def find_by_uid(tx: Transaction, uid: str) -> tuple[Secret, Sealed] | None
         return None
     *columns, key, data = row
     return _secret(columns), Sealed(key=key, data=data)
+
+
+async def find_meant(
+    tx: Transaction, name: str, *, account: AccountId, project: ProjectId | None, pipeline: PipelineId | None
+) -> tuple[Secret, Sealed] | None:
+    """The secret that a job of the pipeline means by a name (see `find_nearest`), or by the uid of one of these."""
+    nearest = await find_nearest(tx, name, account=account, project=project, pipeline=pipeline)
+    if nearest is not None:
+        return nearest
+    row = await tx.fetch_one(
+        MEANT_BY_UID, of_uid=name, of_account=account, of_project=project or 0, of_pipeline=pipeline or 0
+    )
+    if row is None:
+        return None
+    *found, key, data = row
+    return _secret(found), Sealed(key=key, data=data)
 
 
 async def search(tx: Transaction) -> list[SecretView]:

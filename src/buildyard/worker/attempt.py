@@ -20,7 +20,7 @@ from buildyard.worker.held import Ending, HeldAttempt
 from buildyard.worker.outputs import keep_outputs
 from buildyard.worker.preparing import prepare
 from buildyard.worker.reports import read_reports
-from buildyard.worker.secrets import hand_out
+from buildyard.worker.secrets import hand_out, import_keys
 from buildyard.worker.services import service_requests
 from buildyard.worker.setup import failed, introduce, lay_in
 from buildyard.worker.step_log import StepLog
@@ -94,6 +94,8 @@ async def _set_up(bench: Bench, held: HeldAttempt, room: _Room) -> Ending | None
         if ending is None and room.workspace is not None:
             ending = hand_out(held, room.workspace, step, room.secrets)
         if ending is None and room.workspace is not None:
+            ending = await import_keys(bench, held, room.workspace, step, room.secrets)
+        if ending is None and room.workspace is not None:
             ending = await prepare(bench, held, room.workspace, step, room.secrets)
     except asyncio.CancelledError:
         _tell_stop(held, step)
@@ -153,6 +155,7 @@ def _request(bench: Bench, held: HeldAttempt, step: StepLog) -> WorkspaceRequest
         trusted=grant.trusted,
         say=step.say,
         services=service_requests(held),
+        at_home=grant.spec.at_home,
     )
 
 

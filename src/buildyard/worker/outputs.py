@@ -9,7 +9,7 @@ from buildyard.domain.errors import EngineError, TooLarge, Unavailable
 from buildyard.domain.states import Cause, Result
 from buildyard.protocol import OutputFile
 from buildyard.worker.bench import Bench, for_each
-from buildyard.worker.collecting import Collected, FoundFile, collect, read_file
+from buildyard.worker.collecting import Collected, FoundFile, collect, read_file, shown
 from buildyard.worker.held import Ending, HeldAttempt
 from buildyard.worker.step_log import StepLog, size_words
 
@@ -24,6 +24,10 @@ async def keep_outputs(bench: Bench, held: HeldAttempt, folder: Path, log: StepL
         found = await collect(folder, held.grant.spec.outputs)
         if ending := _judge(found, held, log):
             return ending
+        most = held.grant.spec.limits.output_files
+        if most is not None and len(found.files) > most:
+            log.say(f"outputs: {len(found.files)} files, more than {most}: none is kept")
+            return ()
         kept = await _store_all(bench, folder, found.files)
     except TooLarge as exc:
         return Ending(result=Result.OUTPUT_LIMIT, detail=str(exc))
@@ -41,10 +45,21 @@ def _judge(found: Collected, held: HeldAttempt, log: StepLog) -> Ending | None:
     if betraying := [file.path for file in found.files if held.masked(file.path) != file.path]:
         detail = f"the name of an output holds a secret: {betraying[0]}"
         return Ending(result=Result.FAILURE, cause=Cause.OUTPUTS, detail=detail)
+    if given := {secret.path for secret in held.grant.secrets if held.grant.spec.at_home} & {
+        file.path for file in found.files
+    }:
+        detail = f"an output is the file of a secret: {min(given)}"
+        return Ending(result=Result.FAILURE, cause=Cause.OUTPUTS, detail=detail)
     if found.missing:
         named = ", ".join(found.missing)
         return Ending(result=Result.FAILURE, cause=Cause.OUTPUTS, detail=f"the job did not make its outputs: {named}")
-    size, limit = sum(file.size for file in found.files), held.grant.spec.limits.output_bytes
+    limits = held.grant.spec.limits
+    largest = max(found.files, key=lambda file: file.size, default=None)
+    if largest and limits.output_file_bytes is not None and largest.size > limits.output_file_bytes:
+        most = size_words(limits.output_file_bytes)
+        detail = f"the output {shown(largest.path)} of {size_words(largest.size)} is over the limit of {most}"
+        return Ending(result=Result.OUTPUT_LIMIT, detail=detail)
+    size, limit = sum(file.size for file in found.files), limits.output_bytes
     if size > limit:
         detail = f"outputs of {size_words(size)} are over the limit of {size_words(limit)}"
         return Ending(result=Result.OUTPUT_LIMIT, detail=detail)

@@ -1,25 +1,21 @@
 """Prepares a workspace before the steps: source, inputs, caches, each with its size and time in the log of `setup`."""
 
-import asyncio
 import errno
 import hashlib
-import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import replace
 from pathlib import Path
 
 from buildyard.domain.errors import EngineError, LimitReached, Unavailable
-from buildyard.domain.sources import is_exact, masked
-from buildyard.domain.specs import GitSource
 from buildyard.domain.states import Cause, Result
-from buildyard.ports import Executor, FetchedRevision, Workspace
-from buildyard.protocol import InputFile, PinRevision
+from buildyard.ports import Executor, Workspace
+from buildyard.protocol import InputFile
 from buildyard.worker.bench import Bench, for_each
 from buildyard.worker.caches import Wanted, restore_caches
 from buildyard.worker.held import Ending, HeldAttempt
-from buildyard.worker.placing import hide_scripts, place_file, place_link
+from buildyard.worker.placing import place_file, place_link
+from buildyard.worker.sources import lay_sources
 from buildyard.worker.step_log import StepLog, size_words
 
 _WITHOUT_IMAGES = frozenset({"process", "sandbox", "dummy"})
@@ -35,7 +31,7 @@ async def lay_in(
         caches.extend(await restore_caches(bench, held, workspace.folder, log))
 
     return (
-        await _tried(lambda: _lay_source(bench, held, workspace.folder, log), Cause.SOURCE)
+        await _tried(lambda: lay_sources(bench, held, workspace.folder, log), Cause.SOURCE)
         or await _tried(lambda: _lay_inputs(bench, held, workspace.folder, log), Cause.INPUTS)
         or await _tried(restore, Cause.STORAGE)
     )
@@ -46,6 +42,8 @@ def introduce(bench: Bench, held: HeldAttempt, executor: Executor, log: StepLog)
     log.say(f"worker {bench.config.name}, executor {executor.name}, attempt {held.grant.number}")
     if held.grant.spec.image and executor.name in _WITHOUT_IMAGES:
         log.say(f"image {held.grant.spec.image} is noted; executor {executor.name} uses this machine's own tools")
+    for note in held.grant.notes:
+        log.say(note)
 
 
 def failed(exc: EngineError | OSError, cause: Cause) -> Ending:
@@ -61,55 +59,6 @@ async def _tried(work: Callable[[], Awaitable[None]], cause: Cause) -> Ending | 
     except (EngineError, OSError) as exc:
         return failed(exc, cause)
     return None
-
-
-async def _lay_source(bench: Bench, held: HeldAttempt, folder: Path, log: StepLog) -> None:
-    begun = time.monotonic()
-    git, uploaded = held.grant.git, held.grant.folder
-    if git is not None:
-        log.say(f"source: {masked(git.url)}")
-        revision = await _fetch_pinned(bench, held, git, folder, log)
-        hide_scripts(folder)
-        log.say(f"source: {_revision_words(revision)}, in {time.monotonic() - begun:.1f} s")
-    elif uploaded is not None:
-        await bench.patiently(lambda: bench.fetcher.fetch(uploaded, folder, log.say))
-        hide_scripts(folder)
-        log.say(f"source: uploaded folder, {size_words(uploaded.size)}, in {time.monotonic() - begun:.1f} s")
-
-
-async def _fetch_pinned(bench: Bench, held: HeldAttempt, git: GitSource, folder: Path, log: StepLog) -> FetchedRevision:
-    """Check out what all jobs of the build check out: the commit at which the first of them found the branch."""
-    revision = await bench.fetcher.fetch(git, folder, log.say)
-    if is_exact(git.commit):
-        return revision
-    found = PinRevision(
-        attempt=held.grant.attempt,
-        token=held.reel.token,
-        commit=revision.commit,
-        branch=revision.branch,
-        author=held.masked(revision.author),
-        subject=held.masked(revision.subject),
-    )
-    pinned = await bench.patiently(lambda: bench.client.pin_revision(found))
-    if pinned.commit == revision.commit:
-        return revision
-    log.say(f"source: the branch has moved; this build is of commit {pinned.commit}")
-    await asyncio.to_thread(_empty, folder)
-    return await bench.fetcher.fetch(replace(git, commit=pinned.commit), folder, log.say)
-
-
-def _empty(folder: Path) -> None:
-    for entry in folder.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
-
-
-def _revision_words(revision: FetchedRevision) -> str:
-    where = f" on {revision.branch}" if revision.branch else ""
-    what = f' "{revision.subject}" by {revision.author}' if revision.subject else ""
-    return f"commit {revision.commit}{where}{what}"
 
 
 async def _lay_inputs(bench: Bench, held: HeldAttempt, folder: Path, log: StepLog) -> None:

@@ -8,7 +8,7 @@ worker finds what a killed one left.
 import asyncio
 import os
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,7 @@ class ContainerExecutor:
         user = None if os.getuid() == 0 else (os.getuid(), os.getgid())
         tag = self._identity.tag(f"{request.key}:{request.marker}")
         folders = make_folders(self._state, request.key, self._identity, tag, user)
+        folders = replace(folders, at_home=request.at_home)
         made = _Made(folders)
         try:
             made.control.mkdir(mode=0o700)
@@ -131,7 +132,7 @@ class ContainerExecutor:
         assert made.keeper is not None
         commands = Place(
             container=made.container,
-            inside=WORKSPACE,
+            inside=HOME if request.at_home else WORKSPACE,
             control=made.control,
             control_inside=CONTROL,
             environment={"HOME": HOME, "TMPDIR": TEMPORARY},
@@ -213,7 +214,9 @@ class ContainerExecutor:
 
     async def _container(self, request: WorkspaceRequest, image: Image, made: "_Made", network: str) -> dict[str, Any]:
         facts = await self._ask()
-        binds = {WORKSPACE: made.folders.files, HOME: made.folders.home, TEMPORARY: made.folders.temporary}
+        binds = {HOME: made.folders.home, TEMPORARY: made.folders.temporary}
+        if not request.at_home:
+            binds[WORKSPACE] = made.folders.files
         host: dict[str, Any] = {
             "Mounts": [
                 *({"Type": "bind", "Source": os.fspath(source), "Target": target} for target, source in binds.items()),

@@ -20,6 +20,7 @@ A line that it does not know ends the command with status 127, as a shell would.
 import asyncio
 import os
 import secrets
+from dataclasses import replace
 from pathlib import Path
 
 from buildyard.adapters.executors.folders import Folders, abandoned_folders, make_folders, remove_folder
@@ -50,7 +51,7 @@ class DummyExecutor:
     async def open(self, request: WorkspaceRequest) -> Workspace:
         """See `ports.Executor`."""
         tag = self._identity.tag(secrets.token_hex(8))
-        folders = make_folders(self._state, request.key, self._identity, tag)
+        folders = replace(make_folders(self._state, request.key, self._identity, tag), at_home=request.at_home)
         return _DummyWorkspace(folders, self._identity.marker(request.marker))
 
     async def sweep(self) -> int:

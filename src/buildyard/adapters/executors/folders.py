@@ -23,16 +23,17 @@ _PRIVATE, _SHARED = 0o700, 0o1777
 class Folders:
     """What lies on disk for one workspace: its files, a home and a folder for temporary files, in a common root.
 
-    `tag` marks the workspace's processes; it is written down there too.
+    `tag` marks the workspace's processes; it is written down there too. With `at_home` the home holds the files.
     """
 
     root: Path
     tag: int
+    at_home: bool = False
 
     @property
     def files(self) -> Path:
         """The workspace proper."""
-        return self.root / "files"
+        return self.home if self.at_home else self.root / "files"
 
     @property
     def home(self) -> Path:
@@ -94,6 +95,7 @@ class SpareFolders:
         await asyncio.to_thread(self._clear, folders)
 
     def _clear(self, folders: Folders) -> None:
+        folders = Folders(folders.root, folders.tag)
         spare = self._state / "spare" / folders.root.name
         try:
             if len(self._spares) < _MOST_SPARES and _empty(folders):

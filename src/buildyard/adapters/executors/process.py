@@ -4,7 +4,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from buildyard.adapters.executors.cgroups import (
@@ -110,7 +110,7 @@ class ProcessExecutor:
         tag = self._identity.tag(f"{request.key}:{request.marker}")
         group = make_group(self._cgroups, f"{self._identity.owner}.{request.key}", request.limits, spare_pids=0)
         try:
-            folders = self._folders.make(request.key, tag)
+            folders = replace(self._folders.make(request.key, tag), at_home=request.at_home)
         except BaseException:
             await group.remove()
             raise

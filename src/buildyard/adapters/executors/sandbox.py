@@ -10,7 +10,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from buildyard.adapters.executors.cgroups import Cgroups, find_cgroups, make_group, remove_parents
@@ -101,7 +101,7 @@ class _Bubblewrap:
 
     @property
     def inside(self) -> str:
-        return WORKSPACE
+        return HOME if self.folders.at_home else WORKSPACE
 
     @property
     def inside_home(self) -> str:
@@ -127,7 +127,7 @@ class _Bubblewrap:
         status_fd, report_fd = os.pipe()
         os.set_blocking(status_fd, False)
         arguments_fd = _in_memory([*options, "--json-status-fd", str(report_fd)])
-        start = ("/usr/bin/env", "--unset=PWD", f"--chdir={PurePosixPath(WORKSPACE) / command.cwd}", "--", *loading)
+        start = ("/usr/bin/env", "--unset=PWD", f"--chdir={PurePosixPath(self.inside) / command.cwd}", "--", *loading)
         return _Sandboxed(
             argv=(*self.before, self.program, "--args", str(arguments_fd), "--", *self.within, *start, *command.argv),
             environment={"PATH": STANDARD_PATH, MARKER_VARIABLE: self.marker},
@@ -233,6 +233,7 @@ class SandboxExecutor:
             name = f"{self._identity.owner}.{request.key}"
             group = make_group(self._cgroups, name, request.limits, _WRAPPER_PIDS)
             folders = make_folders(self._state, request.key, self._identity, tag, self._user)
+            folders = replace(folders, at_home=request.at_home)
         except BaseException:
             if group is not None:
                 await group.remove()
@@ -284,7 +285,8 @@ class SandboxExecutor:
             *self._tables,
             *(() if request.network == "none" else resolver),
             *("--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/dev/shm"),  # noqa: S108
-            *(*open_folders("/run", "/var", "/home"), "--bind", home, HOME, "--bind", files, WORKSPACE),
+            *(*open_folders("/run", "/var", "/home"), "--bind", home, HOME),
+            *(() if folders.at_home else ("--bind", files, WORKSPACE)),
             *("--bind", temporary, TEMPORARY, "--bind", temporary, "/var/tmp"),  # noqa: S108 - the sandbox's own
             *self._view.then,
             *mask(self._view.hidden),

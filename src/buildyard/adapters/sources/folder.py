@@ -1,7 +1,7 @@
 """Lays uploaded folders into workspaces, and sends each kind of source to its fetcher."""
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 from buildyard.domain.errors import Invalid, Unavailable
@@ -22,7 +22,14 @@ class FolderFetcher:
         self._download = download
         self._unpack = unpack
 
-    async def fetch(self, source: Source, folder: Path, say: Callable[[str], None]) -> FetchedRevision:
+    async def fetch(
+        self,
+        source: Source,
+        folder: Path,
+        say: Callable[[str], None],
+        *,
+        ssh_keys: Sequence[bytes] = (),  # noqa: ARG002 - nothing is signed in to
+    ) -> FetchedRevision:
         """See `SourceFetcher.fetch`; bytes that are not those of the digest raise Unavailable."""
         if isinstance(source, GitSource):
             raise Invalid("this source is not an uploaded folder")
@@ -41,10 +48,12 @@ class AnyFetcher:
         self._git = git
         self._folder = folder
 
-    async def fetch(self, source: Source, folder: Path, say: Callable[[str], None]) -> FetchedRevision:
+    async def fetch(
+        self, source: Source, folder: Path, say: Callable[[str], None], *, ssh_keys: Sequence[bytes] = ()
+    ) -> FetchedRevision:
         """See `SourceFetcher.fetch`."""
         fetcher = self._git if isinstance(source, GitSource) else self._folder
-        return await fetcher.fetch(source, folder, say)
+        return await fetcher.fetch(source, folder, say, ssh_keys=ssh_keys)
 
 
 async def _digested(data: AsyncIterator[bytes], update: Callable[[bytes], None]) -> AsyncIterator[bytes]:

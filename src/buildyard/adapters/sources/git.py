@@ -7,13 +7,14 @@ Submodules become repositories of their own inside the workspace, each with its 
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from buildyard.adapters.sources.git_command import Git, Outcome
 from buildyard.adapters.sources.git_mirrors import Held, Mirror, Wanted, failure
-from buildyard.adapters.sources.git_remote import Route, find_route
+from buildyard.adapters.sources.git_remote import Route, find_route, with_identities
+from buildyard.adapters.sources.ssh_keys import Identities, offered
 from buildyard.domain.errors import EngineError, Fault, Invalid, NotFound, TooLarge, Unavailable
 from buildyard.domain.sources import Address, SourcePolicy, check_source, is_exact, read_address, resolve_relative
 from buildyard.domain.specs import FolderSource, GitSource, Source
@@ -45,7 +46,9 @@ class GitFetcher:
         self._timeout_s = timeout_s
         self._checked_version = False
 
-    async def fetch(self, source: Source, folder: Path, say: Callable[[str], None]) -> FetchedRevision:
+    async def fetch(
+        self, source: Source, folder: Path, say: Callable[[str], None], *, ssh_keys: Sequence[bytes] = ()
+    ) -> FetchedRevision:
         """See `SourceFetcher.fetch`; the whole of it, with submodules, must end within the timeout."""
         if isinstance(source, FolderSource):
             raise Invalid("this source is not a git repository")
@@ -53,7 +56,8 @@ class GitFetcher:
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._check_version(say)
-                return await _Fetch(self._git(say), self._mirrors, self._policy).run(source, folder)
+                with offered(ssh_keys) as identities:
+                    return await _Fetch(self._git(say), self._mirrors, self._policy, identities).run(source, folder)
         except TimeoutError as exc:
             raise Unavailable(f"fetching the source took longer than {self._timeout_s:g} s") from exc
         except OSError as exc:
@@ -77,8 +81,9 @@ class GitFetcher:
 class _Fetch:
     """One fetch with its submodules."""
 
-    def __init__(self, git: Git, mirrors: Path, policy: SourcePolicy) -> None:
+    def __init__(self, git: Git, mirrors: Path, policy: SourcePolicy, identities: Identities) -> None:
         self._say = git.say
+        self._identities = identities
         self._git = git.quiet()
         self._mirrors = mirrors
         self._policy = policy
@@ -86,7 +91,7 @@ class _Fetch:
 
     async def run(self, source: GitSource, folder: Path, *, depth: int = 0) -> FetchedRevision:
         address = self._checked(source)
-        route = await find_route(address, self._policy)
+        route = with_identities(await find_route(address, self._policy), self._identities)
         git = replace(
             self._git,
             say=self._say,

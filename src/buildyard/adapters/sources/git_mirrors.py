@@ -83,7 +83,8 @@ class Mirror:
     """The cached copy of one repository, whole or (shallow) only of single commits without their history."""
 
     def __init__(self, mirrors: Path, git: Git, route: Route, *, shallow: bool) -> None:
-        name = hashlib.sha256(route.address.full.encode()).hexdigest()
+        reader = f"#{route.reader}" if route.reader else ""
+        name = hashlib.sha256(f"{route.address.full}{reader}".encode()).hexdigest()
         self.folder = mirrors / (f"{name}.shallow" if shallow else name)
         self._lock = mirrors / f"{self.folder.name}.lock"
         self._git = git

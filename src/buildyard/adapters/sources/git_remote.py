@@ -10,9 +10,10 @@ import base64
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from buildyard.adapters.addresses import public_addresses
+from buildyard.adapters.sources.ssh_keys import Identities
 from buildyard.domain.errors import Invalid, Unavailable
 from buildyard.domain.sources import SETTING, Address, SourcePolicy
 
@@ -24,7 +25,10 @@ _SSH = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """How to reach a checked address: the URL git is given, and the settings, variables and options that pin it."""
+    """How to reach a checked address: the URL git is given, and the settings, variables and options that pin it.
+
+    `reader` tells those apart who may read different things there.
+    """
 
     address: Address
     url: str
@@ -33,6 +37,7 @@ class Route:
     environment: Mapping[str, str] = field(default_factory=dict)
     options: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
+    reader: str = ""
 
 
 async def find_route(address: Address, policy: SourcePolicy) -> Route:
@@ -102,6 +107,15 @@ def _ssh_route(address: Address, addresses: Sequence[str]) -> Route:
         command += f" -o Hostname={shlex.quote(addresses[0])} -o HostKeyAlias={shlex.quote(alias)}"
     variables = {"GIT_SSH_COMMAND": command, "GIT_SSH_VARIANT": "ssh"}
     return Route(address=address, url=address.bare, protocol="ssh", environment=variables)
+
+
+def with_identities(route: Route, identities: Identities) -> Route:
+    """The same way with these keys, and no others, where ssh is spoken."""
+    if not identities.paths or route.address.scheme != "ssh":
+        return route
+    named = "".join(f" -i {path}" for path in identities.paths)
+    command = f"{route.environment['GIT_SSH_COMMAND']} -o IdentitiesOnly=yes -o IdentityAgent=none{named}"
+    return replace(route, environment={**route.environment, "GIT_SSH_COMMAND": command}, reader=identities.digest)
 
 
 def _git_route(address: Address, addresses: Sequence[str]) -> Route:
