@@ -9,7 +9,7 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -184,11 +184,16 @@ def fresh_podman() -> Iterator[Podman]:
         end_podman(running)
 
 
-def make_root_tar(file: Path) -> None:
-    """A root file system with the test machine's own programs and the libraries that they need: in a second."""
-    programs = {name: found for name in PROGRAMS if (found := shutil.which(name, path="/usr/bin:/bin:/usr/sbin:/sbin"))}
+def make_root_tar(file: Path, *, more: Sequence[str] = (), trees: Mapping[str, Path] | None = None) -> None:
+    """A root file system with the test machine's own programs and the libraries that they need: in a second.
+
+    `more` are further programs; `trees` are folders and files by the paths that they get.
+    """
+    wanted = (*PROGRAMS, *more)
+    programs = {name: found for name in wanted if (found := shutil.which(name, path="/usr/bin:/bin:/usr/sbin:/sbin"))}
+    inner = [path for tree in (trees or {}).values() for path in (tree, *tree.rglob("*")) if path.is_file()]
     libraries: set[str] = set()
-    for path in programs.values():
+    for path in (*programs.values(), *(str(path) for path in inner if os.access(path, os.X_OK))):
         listed = subprocess.run(["ldd", os.path.realpath(path)], capture_output=True, text=True, check=False).stdout
         libraries.update(re.findall(r"(/\S+)", listed))
     with tarfile.open(file, "w") as tar:
@@ -203,6 +208,8 @@ def make_root_tar(file: Path) -> None:
             tar.addfile(link)
         for path in sorted(libraries):
             tar.add(os.path.realpath(path), path.lstrip("/"))
+        for name, tree in (trees or {}).items():
+            tar.add(tree, name)
         for name, text in {"etc/passwd": "root:x:0:0::/root:/bin/sh\n", "etc/group": "root:x:0:\n"}.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(text)
