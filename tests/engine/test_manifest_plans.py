@@ -29,24 +29,24 @@ def job_of(options: ManifestOptions | None = None, **more: object) -> JobSpec:
 def test_tasks_become_steps_in_terminals_that_share_a_home() -> None:
     job = job_of()
 
-    assert (job.name, job.image, job.at_home, job.done_file) == ("job", "alpine/edge", True, ".complete-build")
+    assert (job.name, job.at_home, job.done_file) == ("job", True, ".complete-build")
     assert [(step.name, step.pty, step.shell) for step in job.steps] == [("one", True, "bash"), ("two", True, "bash")]
-    assert (job.prepare, job.outputs, job.secrets, job.sources, job.require) == ((), (), (), (), Requirement())
+    assert (job.outputs, job.secrets, job.sources, job.require) == ((), (), (), Requirement())
+    assert [(step.name, step.executor) for step in job.prepare] == [("packages", "container")]
     assert (job.keep_s, job.keep_failed_s) == (0, 0)
 
 
 def test_keys_become_what_the_job_needs() -> None:
-    options = ManifestOptions(images={"alpine/edge": "docker.io/alpine:edge"}, timeout_s=60, shell_s=5, failed_s=7)
     job = job_of(
-        options,
+        ManifestOptions(timeout_s=60, shell_s=5, failed_s=7),
         arch="arm64",
         sources=("https://example.org/a.git#v1", "git@example.org:~ann/b"),
         secrets=("key",),
         artifacts=("a/b.tar",),
         shell=True,
+        packages=("git",),
     )
 
-    assert job.image == "docker.io/alpine:edge"
     assert job.require == Requirement(system="aarch64-linux")
     assert job.sources == (
         NamedSource(folder="a", git=GitSource(url="https://example.org/a.git", branch="v1", shallow=False)),
@@ -54,7 +54,29 @@ def test_keys_become_what_the_job_needs() -> None:
     )
     assert (job.secrets, job.outputs) == ((SecretUse(name="key"),), ("a/b.tar",))
     assert (job.limits.wall_s, job.keep_s, job.keep_failed_s) == (60, 5, 7)
-    assert [step.name for step in job.prepare] == ["packages"]
+    assert [(step.name, step.executor) for step in job.prepare] == [("packages", "")]
+
+
+@pytest.mark.covers("sourcehut.manifest.images")
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [
+        ("mine", "registry.example.org/mine:1"),
+        ("debian/stable", "localhost/debian:1"),
+        ("alpine/edge", "docker.io/library/alpine:edge"),
+        ("ubuntu/lts", "docker.io/library/ubuntu:latest"),
+        ("ubuntu/noble", "docker.io/library/ubuntu:noble"),
+        ("archlinux", "docker.io/library/archlinux:latest"),
+        ("nixos/unstable", "docker.io/nixos/nix:latest"),
+        ("freebsd/latest", "freebsd/latest"),
+        ("alpine/a/b", "alpine/a/b"),
+        ("docker.io/library/busybox:1", "docker.io/library/busybox:1"),
+    ],
+)
+def test_images_are_those_of_the_operator_or_of_well_known_systems(name: str, reference: str) -> None:
+    mine = {"mine": "registry.example.org/mine:1", "debian/stable": "localhost/debian:1"}
+
+    assert job_of(ManifestOptions(images=mine), image=name).image == reference
 
 
 def test_an_architecture_that_is_no_known_system_is_asked_for_by_a_label() -> None:
@@ -78,7 +100,7 @@ def test_a_shell_without_tasks_has_its_environment_all_the_same() -> None:
     job = job_of(tasks=(), shell=True)
 
     assert job.steps == ()
-    assert [step.name for step in job.prepare] == ["environment"]
+    assert [(step.name, step.executor) for step in job.prepare] == [("environment", ""), ("packages", "container")]
 
 
 # --- what the scripts do ------------------------------------------------------------------------

@@ -15,7 +15,8 @@ SHARED = 2**31 - 1
 class StepSpec:
     """One command of a job. `run` is a script for `shell`; its exit status 0 is success.
 
-    With `pty` it runs in a pseudo-terminal: its output and error output are one stream then.
+    With `pty` it runs in a pseudo-terminal: its output and error output are one stream then. One that prepares a job
+    is left out under any other executor than `executor`, if that is given.
     """
 
     name: str
@@ -24,6 +25,7 @@ class StepSpec:
     environment: dict[str, str] = field(default_factory=dict)
     timeout_s: int | None = None
     pty: bool = False
+    executor: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

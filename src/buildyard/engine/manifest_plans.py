@@ -13,6 +13,7 @@ from buildyard.domain.specs import (
     SecretUse,
     StepSpec,
 )
+from buildyard.engine.manifest_images import image_reference
 from buildyard.engine.manifest_scripts import (
     DONE_FILE,
     environment_script,
@@ -44,8 +45,8 @@ _SYSTEMS = {
 class ManifestOptions:
     """What the server and the submitter decide about a manifest's job.
 
-    `images` are references by the names that manifests use. `shell_s` and `failed_s` say how long the workspace
-    stays, of a job that asks for it and of one that failed.
+    `images` are references by the names that manifests use, beside those that are well known. `shell_s` and `failed_s`
+    say how long the workspace stays, of a job that asks for it and of one that failed.
     """
 
     images: Mapping[str, str] = field(default_factory=dict)
@@ -60,7 +61,7 @@ def plan_manifest(manifest: Manifest, options: ManifestOptions) -> PipelineSpec:
     job = JobSpec(
         name=JOB,
         steps=_steps(manifest),
-        image=options.images.get(manifest.image, manifest.image),
+        image=image_reference(manifest.image, options.images),
         secrets=tuple(SecretUse(name=name) for name in manifest.secrets) if options.secrets else (),
         outputs=manifest.artifacts if len(manifest.artifacts) <= MOST_ARTIFACTS else (),
         require=_requirement(manifest.arch),
@@ -89,17 +90,18 @@ def _steps(manifest: Manifest) -> tuple[StepSpec, ...]:
 
 
 def _prepare(manifest: Manifest, options: ManifestOptions) -> tuple[StepSpec, ...]:
-    """What is done and said before the tasks. An image that is known brings no bash, perhaps."""
-    notes = _notes(manifest, options)
-    scripts = {
-        "notes": notes_script(notes),
-        "environment": "" if manifest.tasks else environment_script(manifest.environment),
-        "packages": packages_script(manifest.packages, manifest.repositories)
-        if manifest.packages or manifest.repositories or manifest.image in options.images
-        else "",
-    }
+    """What is said and done before the tasks. Without packages only a container may need something: bash."""
+    wanted = manifest.packages or manifest.repositories
+    packages = packages_script(manifest.packages, manifest.repositories)
+    scripts = (
+        ("notes", notes_script(_notes(manifest, options)), ""),
+        ("environment", "" if manifest.tasks else environment_script(manifest.environment), ""),
+        ("packages", packages, "" if wanted else "container"),
+    )
     posix = "sh"
-    return tuple(StepSpec(name=name, run=script, shell=posix) for name, script in scripts.items() if script)
+    return tuple(
+        StepSpec(name=name, run=script, shell=posix, executor=executor) for name, script, executor in scripts if script
+    )
 
 
 def _notes(manifest: Manifest, options: ManifestOptions) -> list[str]:

@@ -84,7 +84,8 @@ def packages_script(packages: Sequence[str], repositories: Sequence[Repository])
         *([f"repositories ({', '.join(one.name for one in repositories)})"] if repositories else []),
     ]
     parts = shlex.quote(" and ".join(words))
-    return f"set -eu\nparts={parts}\n{_WHETHER}\n{_MANAGERS}\n{adding}set -- {wanted}\n{_INSTALL}"
+    functions = _MANAGERS + (_ADDING if repositories else "")
+    return f"set -eu\nparts={parts}\n{_WHETHER}{functions}{adding}set -- {wanted}\n{_INSTALL}"
 
 
 _WHETHER = """
@@ -106,13 +107,6 @@ done
 """
 
 _MANAGERS = """
-fetch() {
-    if command -v curl > /dev/null 2>&1; then
-        curl -fsSL -o "$2" -- "$1"
-    else
-        wget -q -O "$2" -- "$1"
-    fi
-}
 install() {
     say "installing with $manager: $*"
     case $manager in
@@ -128,6 +122,16 @@ install() {
         xbps-install) xbps-install -Sy "$@" ;;
         nix-env) nix-env -iA "$@" ;;
     esac
+}
+"""
+
+_ADDING = """
+fetch() {
+    if command -v curl > /dev/null 2>&1; then
+        curl -fsSL -o "$2" -- "$1"
+    else
+        wget -q -O "$2" -- "$1"
+    fi
 }
 # Given: a repository's name, the name of a file for it, and the words of its address.
 add_repository() {

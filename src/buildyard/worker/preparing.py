@@ -13,7 +13,10 @@ async def prepare(
     bench: Bench, held: HeldAttempt, workspace: Workspace, step: StepLog, secrets: dict[str, str]
 ) -> Ending | None:
     """Run the job's `prepare` scripts in order; the ending if one fails, and then none after it was run."""
+    executor = held.grant.spec.require.executor or bench.config.executor
     for spec in held.grant.spec.prepare:
+        if spec.executor not in ("", executor):
+            continue
         step.say(f"prepare: {spec.name}")
         ended = await run_script(bench, held, workspace, spec, step, secrets)
         if ended.result is not Result.SUCCESS:
