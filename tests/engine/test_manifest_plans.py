@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from buildyard.adapters.executors.sandbox import find_bubblewrap
 from buildyard.domain.manifests import EnvironmentValue, Manifest, Repository, Task
-from buildyard.domain.specs import GitSource, JobSpec, NamedSource, Requirement, SecretUse
+from buildyard.domain.specs import GitSource, JobSpec, NamedSource, Requirement, SecretUse, TokenUse
 from buildyard.engine.manifest_plans import ManifestOptions, plan_manifest
 from buildyard.engine.manifest_scripts import environment_script, packages_script, task_script
 from needs import need, need_program
@@ -52,9 +52,34 @@ def test_keys_become_what_the_job_needs() -> None:
         NamedSource(folder="a", git=GitSource(url="https://example.org/a.git", branch="v1", shallow=False)),
         NamedSource(folder="b", git=GitSource(url="git@example.org:~ann/b", shallow=False)),
     )
-    assert (job.secrets, job.outputs) == ((SecretUse(name="key"),), ("a/b.tar",))
+    assert (job.secrets, job.outputs) == ((SecretUse(name="key", given="install"),), ("a/b.tar",))
     assert (job.limits.wall_s, job.keep_s, job.keep_failed_s) == (60, 5, 7)
     assert [(step.name, step.executor) for step in job.prepare] == [("packages", "")]
+
+
+def test_a_job_knows_its_id_and_its_address() -> None:
+    assert job_of().facts == {"JOB_ID": "{build}", "JOB_URL": "{server}/~{account}/job/{build}"}
+
+
+@pytest.mark.parametrize(
+    ("oauth", "scopes", "strange"),
+    [
+        ("", None, ()),
+        ("builds.sr.ht/JOBS:RO builds.sr.ht/LOGS", ("jobs:read",), ()),
+        ("builds.sr.ht/JOBS:RW", ("jobs:read", "jobs:write"), ()),
+        ("builds.sr.ht", ("jobs:read", "jobs:write"), ()),
+        ("pages.sr.ht/PAGES:RW builds.sr.ht/SECRETS:RO", None, ("pages.sr.ht/PAGES:RW", "builds.sr.ht/SECRETS:RO")),
+    ],
+)
+def test_grants_of_this_server_become_a_token_and_others_are_noted(
+    oauth: str, scopes: tuple[str, ...] | None, strange: tuple[str, ...]
+) -> None:
+    job = job_of(oauth=oauth)
+
+    assert job.token == (TokenUse(scopes=scopes) if scopes else None)
+    noted = job.prepare[0].run if job.prepare[0].name == "notes" else ""
+    assert all(grant in noted for grant in strange)
+    assert bool(noted) is bool(strange)
 
 
 @pytest.mark.covers("sourcehut.manifest.images")

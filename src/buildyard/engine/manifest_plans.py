@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from buildyard.domain.manifests import MOST_ARTIFACTS, Manifest, folder_of, git_source
+from buildyard.domain.secrets import INSTALL
 from buildyard.domain.specs import (
     JobSpec,
     Limits,
@@ -12,6 +13,7 @@ from buildyard.domain.specs import (
     Requirement,
     SecretUse,
     StepSpec,
+    TokenUse,
 )
 from buildyard.engine.manifest_images import image_reference
 from buildyard.engine.manifest_scripts import (
@@ -40,6 +42,8 @@ _SYSTEMS = {
 }
 """Architectures that are the system of a worker; others are asked for by a label."""
 
+_READABLE = ("builds.sr.ht/JOBS", "builds.sr.ht/LOGS", "builds.sr.ht/PROFILE")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestOptions:
@@ -58,20 +62,28 @@ class ManifestOptions:
 
 def plan_manifest(manifest: Manifest, options: ManifestOptions) -> PipelineSpec:
     """One job: its steps are the tasks, each in a terminal, all in one home folder."""
+    scopes, _ = scopes_of(manifest.oauth)
     job = JobSpec(
         name=JOB,
         steps=_steps(manifest),
         image=image_reference(manifest.image, options.images),
-        secrets=tuple(SecretUse(name=name) for name in manifest.secrets) if options.secrets else (),
+        secrets=tuple(SecretUse(name=name, given=INSTALL) for name in manifest.secrets) if options.secrets else (),
         outputs=manifest.artifacts if len(manifest.artifacts) <= MOST_ARTIFACTS else (),
         require=_requirement(manifest.arch),
-        limits=Limits(wall_s=options.timeout_s, output_bytes=MOST_ARTIFACTS * ARTIFACT_BYTES),
+        limits=Limits(
+            wall_s=options.timeout_s,
+            output_bytes=MOST_ARTIFACTS * ARTIFACT_BYTES,
+            output_files=MOST_ARTIFACTS,
+            output_file_bytes=ARTIFACT_BYTES,
+        ),
         prepare=_prepare(manifest, options),
         at_home=True,
         done_file=DONE_FILE,
         sources=tuple(NamedSource(folder=folder_of(each), git=git_source(each)) for each in manifest.sources),
         keep_s=options.shell_s if manifest.shell else 0,
         keep_failed_s=options.failed_s,
+        facts={"JOB_ID": "{build}", "JOB_URL": "{server}/~{account}/job/{build}"},
+        token=TokenUse(scopes=scopes) if scopes else None,
     )
     return PipelineSpec(jobs=(job,))
 
@@ -111,7 +123,25 @@ def _notes(manifest: Manifest, options: ManifestOptions) -> list[str]:
         notes.append(f"{len(manifest.artifacts)} artifacts are more than {MOST_ARTIFACTS}: none is kept")
     if manifest.secrets and not options.secrets:
         notes.append("secrets are withheld from this job")
+    _, strange = scopes_of(manifest.oauth)
+    if strange:
+        notes.append(f"grants that this server does not give have no effect: {', '.join(strange)}")
     return notes
+
+
+def scopes_of(oauth: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Which scopes of our tokens the grants of a manifest come to, and the grants that come to none."""
+    scopes: dict[str, None] = {}
+    strange = []
+    for grant in oauth.split():
+        what, _, right = grant.partition(":")
+        if what == "builds.sr.ht" or (what, right) == ("builds.sr.ht/JOBS", "RW"):
+            scopes |= dict.fromkeys(("jobs:read", "jobs:write"))
+        elif what in _READABLE:
+            scopes["jobs:read"] = None
+        else:
+            strange.append(grant)
+    return tuple(scopes), tuple(strange)
 
 
 def _requirement(arch: str) -> Requirement:
