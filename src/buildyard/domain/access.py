@@ -1,7 +1,7 @@
 """Who may do what: actors, permissions, roles and token scopes."""
 
 from dataclasses import dataclass, field
-from enum import Enum, IntEnum, StrEnum
+from enum import Enum, IntEnum, IntFlag, StrEnum
 
 from buildyard.domain.errors import Forbidden, NotFound, Unauthenticated
 from buildyard.domain.ids import AccountId, ProjectId, UserId
@@ -117,13 +117,66 @@ ANONYMOUS = Actor(kind=ActorKind.ANONYMOUS, name="anonymous", allowed=frozenset(
 SYSTEM = Actor(kind=ActorKind.SYSTEM, name="system", administrator=True, allowed=ALL)
 
 
+class Right(IntFlag):
+    """What a build's own access list lets somebody do: find it in lists, see it by its id, act on it."""
+
+    LIST = 1
+    LOOK_UP = 2
+    WRITE = 4
+
+
+class Audience(IntEnum):
+    """Who sees a build at all: as its project says, or by a list of its own: those named, everyone by id, everyone."""
+
+    PROJECT = 0
+    NAMED = 1
+    UNLISTED = 2
+    PUBLIC = 3
+
+
+EVERYONE = "*"
+"""The grantee that stands for everybody, known or not."""
+
+RIGHT_FOR: dict[Permission, Right] = {
+    P.READ: Right.LOOK_UP,
+    P.RUN: Right.WRITE,
+    P.CANCEL: Right.WRITE,
+    P.APPROVE: Right.WRITE,
+    P.REPORT: Right.WRITE,
+}
+"""What a build's own list decides; all else is the project's matter."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessList:
+    """A build's own list: who has which rights. Whoever submitted the build has all."""
+
+    submitter: UserId | None
+    grants: tuple[tuple[str, Right], ...] = ()
+
+    def rights_of(self, actor: Actor) -> Right:
+        """What the list lets the actor do; names count for users only."""
+        if actor.user is not None and actor.user == self.submitter:
+            return Right.LIST | Right.LOOK_UP | Right.WRITE
+        names = {EVERYONE} if actor.user is None else {EVERYONE, actor.name}
+        rights = Right(0)
+        for name, right in self.grants:
+            if name in names:
+                rights |= right
+        return rights | Right.LOOK_UP if rights & Right.WRITE else rights
+
+
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """To whom a project belongs and who else may see it: what access decisions need to know of it."""
+    """To whom a project belongs and who else may see it: what access decisions need to know of it.
+
+    A build with an access list of its own has `own`, which replaces the project's rule for it.
+    """
 
     project: ProjectId
     account: AccountId
     visibility: Visibility
+    own: AccessList | None = None
 
 
 def may(actor: Actor, permission: Permission, owner: Owner) -> bool:
@@ -132,6 +185,8 @@ def may(actor: Actor, permission: Permission, owner: Owner) -> bool:
         return False
     if actor.administrator:
         return True
+    if owner.own is not None and permission in RIGHT_FOR:
+        return bool(owner.own.rights_of(actor) & RIGHT_FOR[permission])
     role = role_of(actor, owner)
     if role is not None and permission in ROLE_MAY[role]:
         return True

@@ -31,6 +31,7 @@ class BlockerKind(StrEnum):
 
     APPROVAL = "approval"
     SCHEDULE = "schedule"
+    START = "start"
     GROUP = "group"
     LOCK = "lock"
 
@@ -185,6 +186,8 @@ def in_words(blocker: Blocker, *, holders: str = "", ahead: int = 0) -> str:
             return f"an approval by {said_by(blocker.approval)}{' until' + until if until else ''}{message}"
         case BlockerKind.SCHEDULE:
             return f"its start at{until}"
+        case BlockerKind.START:
+            return "somebody to start it"
         case BlockerKind.GROUP:
             return f"its turn in the group {blocker.name}{line}"
         case BlockerKind.LOCK:

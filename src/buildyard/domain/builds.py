@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from buildyard.domain.access import Audience
 from buildyard.domain.ids import (
     AttemptId,
     BuildId,
@@ -47,6 +48,7 @@ class Build:
     `first_job` is the job that was leased first; `worst` the worst result of its finished jobs so far.
     `trusted` is false where strangers had a say in its source; see `domain.trust`.
     `concurrency` is the lock of its concurrency group; `superseded_by` the build that took its place in it.
+    `audience` says whether it has an access list of its own; `manifest` that it was made of one.
     """
 
     id: BuildId
@@ -77,6 +79,9 @@ class Build:
     submitter: UserId | None = None
     concurrency: int | None = None
     superseded_by: BuildId | None = None
+    audience: Audience = Audience.PROJECT
+    manifest: bool = False
+    secrets_enabled: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,9 +9,10 @@ from buildyard.domain.builds import Build
 from buildyard.domain.errors import Conflict, Forbidden
 from buildyard.domain.states import Phase, Result
 from buildyard.engine import gates, locking
+from buildyard.engine.build_access import owner_of
 from buildyard.engine.settling import locked_build, settle
 from buildyard.engine.stopping import stop_locked
-from buildyard.store import audit, blockers, builds, events, jobs, projects
+from buildyard.store import audit, blockers, builds, events, jobs
 from buildyard.store.builds import BuildView
 from buildyard.store.transactions import Transaction
 
@@ -32,11 +33,11 @@ async def answer_approval(
     Rejected work ends as cancelled, and what needs it does not run. The same answer again finds nothing that waits.
     """
     view = await builds.view_by_uid(tx, uid)
-    project = await projects.get(tx, view.build.project)
-    require(actor, Permission.APPROVE, project.owner, "build")
+    owner = await owner_of(tx, view.build)
+    require(actor, Permission.APPROVE, owner, "build")
     build = await locked_build(tx, view.build.id)
     waiting = await _waiting(tx, build, job)
-    mine = [(one, name) for one, name in waiting if _may(actor, one, project.owner, build)]
+    mine = [(one, name) for one, name in waiting if _may(actor, one, owner, build)]
     if not mine:
         raise Forbidden(f"{actor.name} may not answer here: it waits for {_asked(waiting[0][0])}")
     for one, _ in mine:

@@ -1,6 +1,6 @@
 """Builds: submit, read, cancel, build again."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from buildyard.domain.access import Actor, Permission, require
 from buildyard.domain.builds import Attempt, Build, Job, Log, Step
@@ -8,12 +8,14 @@ from buildyard.domain.errors import Gone, NotFound
 from buildyard.domain.ids import BuildId, Moment, PipelineVersionId, RevisionId, Sha256, iso
 from buildyard.domain.specs import Approval, FolderSource, GitSource, Source
 from buildyard.domain.states import Phase
+from buildyard.engine.build_access import access_again, require_build
+from buildyard.engine.build_lists import page_of_project
 from buildyard.engine.granting import require_secrets
 from buildyard.engine.planning import NewBuild, add_build, jobs_that_fit, newest_version, variables_in
 from buildyard.engine.settling import locked_build
 from buildyard.engine.stopping import stop_build
 from buildyard.engine.waiting import BlockerView, blockers_of, explain, waits_for
-from buildyard.store import attempts, audit, blockers, builds, jobs, kept, pipelines, projects
+from buildyard.store import attempts, audit, blockers, build_tags, builds, jobs, kept, pipelines, projects
 from buildyard.store.builds import BuildView
 from buildyard.store.pipelines import Pipeline
 from buildyard.store.projects import Project
@@ -92,7 +94,8 @@ async def _queue(
     revision: RevisionId | None = None,
 ) -> BuildView:
     version = submission.version or newest_version(pipeline)
-    await require_secrets(tx, project, pipeline, version)
+    if repeated is None or repeated.secrets_enabled:
+        await require_secrets(tx, project, pipeline, version)
     stored = await jobs_that_fit(tx, version, queue_limit=queue_limit)
     if revision is None:
         revision = await _revision(tx, project, submission)
@@ -107,15 +110,29 @@ async def _queue(
         version=version,
         priority=submission.priority,
         note=submission.note,
-        rebuild_of=repeated.id if repeated else None,
         submitter=actor.user,
-        trusted=repeated.trusted if repeated else True,
-        environment=variables_in(await builds.environment_of(tx, repeated.id)) if repeated else {},
         start_at=submission.start_at,
         approval=submission.approval,
     )
+    if repeated is not None:
+        new = await _as_before(tx, actor, repeated, new)
     build = await add_build(tx, project, pipeline, stored, new)
     return await builds.view(tx, build.id)
+
+
+async def _as_before(tx: Transaction, actor: Actor, repeated: Build, new: NewBuild) -> NewBuild:
+    """A build made again has the variables, tags and access of the first, and is trusted as far."""
+    return replace(
+        new,
+        rebuild_of=repeated.id,
+        trusted=repeated.trusted,
+        environment=variables_in(await builds.environment_of(tx, repeated.id)),
+        tags=(await build_tags.of_builds(tx, [repeated.id])).get(repeated.id, ()),
+        access=await access_again(tx, actor, repeated),
+        manifest=repeated.manifest,
+        secrets_enabled=repeated.secrets_enabled,
+        secrets=tuple(await build_tags.secrets_of(tx, repeated.id)),
+    )
 
 
 async def _revision(tx: Transaction, project: Project, submission: Submission) -> RevisionId | None:
@@ -149,8 +166,7 @@ async def _revision(tx: Transaction, project: Project, submission: Submission) -
 
 
 async def _readable(tx: Transaction, actor: Actor, view: BuildView, permission: Permission) -> BuildView:
-    project = await projects.get(tx, view.build.project)
-    require(actor, permission, project.owner, "build")
+    await require_build(tx, actor, permission, view.build, "build")
     return view
 
 
@@ -167,10 +183,10 @@ async def get_build_by_id(tx: Transaction, actor: Actor, build: BuildId) -> Buil
 async def list_builds(
     tx: Transaction, actor: Actor, project_uid: str, *, limit: int, offset: int
 ) -> tuple[list[BuildView], int]:
-    """A page of a project's builds, newest first, and the number of all."""
+    """A page of a project's builds that the actor sees, newest first, and the number of all of them."""
     project = await projects.get_by_uid(tx, project_uid)
     require(actor, Permission.READ, project.owner, "project")
-    return await builds.page(tx, project.id, limit=limit, offset=offset)
+    return await page_of_project(tx, actor, project, limit=limit, offset=offset)
 
 
 async def list_jobs(tx: Transaction, actor: Actor, uid: str) -> list[JobView]:
@@ -232,8 +248,7 @@ async def list_artifacts(
 async def get_artifact(tx: Transaction, actor: Actor, uid: str) -> kept.Artifact:
     """The artifact with this uid."""
     artifact = await kept.artifact_by_uid(tx, uid)
-    project = await projects.get(tx, (await builds.get(tx, artifact.build)).project)
-    require(actor, Permission.READ, project.owner, "artifact")
+    await require_build(tx, actor, Permission.READ, await builds.get(tx, artifact.build), "artifact")
     if artifact.removed_at is not None:
         raise Gone(f"the artifact was deleted by retention on {iso(artifact.removed_at)}")
     return artifact

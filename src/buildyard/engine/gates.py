@@ -18,17 +18,18 @@ from buildyard.store.transactions import Transaction
 
 @dataclass(frozen=True, slots=True)
 class Entrance:
-    """What a new build has to pass; `lock` is its group's."""
+    """What a new build has to pass; `lock` is its group's. `held`: somebody has to start it."""
 
     concurrency: Concurrency | None
     lock: int | None
     approval: Approval | None
     start_at: Moment | None
+    held: bool = False
 
     @property
     def is_open(self) -> bool:
         """Whether the build may begin at once."""
-        return self.concurrency is None and self.approval is None and self.start_at is None
+        return self.concurrency is None and self.approval is None and self.start_at is None and not self.held
 
 
 async def entrance_of(
@@ -39,11 +40,12 @@ async def entrance_of(
     *,
     approval: Approval | None,
     start_at: Moment | None,
+    held: bool = False,
 ) -> Entrance:
     """What a build of this version has to pass; `values` are those of the variables in its group's name."""
     concurrency = await pipelines.concurrency_of(tx, version)
     lock = await group_lock(tx, project, group_name(concurrency.group, values)) if concurrency else None
-    return Entrance(concurrency, lock, approval, start_at if start_at and start_at > tx.now else None)
+    return Entrance(concurrency, lock, approval, start_at if start_at and start_at > tx.now else None, held)
 
 
 async def set_up(tx: Transaction, build: Build, entrance: Entrance, gated: dict[JobId, StoredJob]) -> None:
@@ -53,6 +55,8 @@ async def set_up(tx: Transaction, build: Build, entrance: Entrance, gated: dict[
         await _add_approval(tx, build, None, entrance.approval)
     if entrance.start_at is not None:
         await blockers.add(tx, BlockerKind.SCHEDULE, project=project, build=key, until=entrance.start_at)
+    if entrance.held:
+        await blockers.add(tx, BlockerKind.START, project=project, build=key)
     for job, stored in gated.items():
         if stored.gates & Gate.APPROVAL:
             approval = (await pipelines.job_spec(tx, stored.id)).approval

@@ -8,14 +8,15 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from buildyard.domain.access import Actor, Permission, require
+from buildyard.domain.access import Actor, Permission
 from buildyard.domain.builds import Attempt, Log, State, Step
 from buildyard.domain.errors import NotFound
 from buildyard.domain.ids import BuildId, LogId, Moment, iso
 from buildyard.domain.states import Phase, Stream
+from buildyard.engine.build_access import require_build
 from buildyard.engine.engine import Engine
 from buildyard.ports import Chunk, Line
-from buildyard.store import attempts, builds, jobs, projects
+from buildyard.store import attempts, builds, jobs
 from buildyard.store.transactions import Transaction
 
 QUIET_SECONDS = 5.0
@@ -93,7 +94,7 @@ async def get_job_log(tx: Transaction, actor: Actor, uid: str) -> JobLog:
     """What the log of the job with this uid is made of."""
     job = await jobs.get_by_uid(tx, uid)
     build = await builds.get(tx, job.build)
-    require(actor, Permission.READ, (await projects.get(tx, build.project)).owner, "step")
+    await require_build(tx, actor, Permission.READ, build, "step")
     parts: list[Part] = []
     for attempt in await attempts.of_job(tx, job.id) if job.attempts else ():
         logs = {log.step: log for log in await attempts.logs_of(tx, attempt.id)}

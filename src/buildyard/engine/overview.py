@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from buildyard.domain.access import Actor, Permission, may
 from buildyard.domain.ids import Moment
 from buildyard.domain.labels import requirement_of
+from buildyard.engine.build_access import listed_builds
 from buildyard.engine.fitting import why_queued
 from buildyard.engine.projects import is_listed
 from buildyard.engine.workers import require_signed_in
@@ -45,6 +46,8 @@ async def read_overview(tx: Transaction, actor: Actor) -> Overview:
         if one.project in seen
     ]
     running = [one for one in await overview.running(tx) if one.project in seen]
+    shown = await listed_builds(tx, actor, [one.build for one in running])
+    running = [one for one in running if one.build in shown]
     return Overview(
         tx.now,
         tuple(sorted(running, key=lambda one: one.leased_at)),

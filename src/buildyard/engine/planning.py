@@ -5,12 +5,13 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
+from buildyard.domain.build_access import BuildAccess
 from buildyard.domain.builds import Build
 from buildyard.domain.errors import Conflict, Invalid, LimitReached
 from buildyard.domain.ids import BuildId, EvaluationId, Moment, PipelineVersionId, RevisionId, UserId
 from buildyard.domain.specs import Approval, JobSpec
 from buildyard.engine import gates
-from buildyard.store import builds, jobs, pipelines
+from buildyard.store import build_access, build_tags, builds, jobs, pipelines
 from buildyard.store.pipelines import Pipeline, StoredJob
 from buildyard.store.projects import Project
 from buildyard.store.transactions import Transaction
@@ -21,7 +22,7 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewBuild:
-    """A build to make, in an evaluation that counts it. See `store.builds.add`."""
+    """A build to make, in an evaluation that counts it. See `store.builds.add`; a `held` one waits to be started."""
 
     evaluation: EvaluationId
     revision: RevisionId | None
@@ -35,6 +36,12 @@ class NewBuild:
     environment: Mapping[str, str] = field(default_factory=dict)
     start_at: Moment | None = None
     approval: Approval | None = None
+    held: bool = False
+    tags: tuple[str, ...] = ()
+    access: BuildAccess = field(default_factory=BuildAccess)
+    manifest: bool = False
+    secrets_enabled: bool = True
+    secrets: tuple[int, ...] = ()
 
 
 def newest_version(pipeline: Pipeline) -> PipelineVersionId:
@@ -65,6 +72,7 @@ async def add_build(
         await _group_values(tx, pipeline, new.revision),
         approval=new.approval,
         start_at=new.start_at,
+        held=new.held,
     )
     build = await builds.add(
         tx,
@@ -85,7 +93,13 @@ async def add_build(
         environment=_encode(new.environment).decode() if new.environment else "",
         concurrency=entrance.lock,
         waits=not entrance.is_open,
+        audience=new.access.audience,
+        manifest=new.manifest,
+        secrets_enabled=new.secrets_enabled,
     )
+    await build_tags.add(tx, build.id, new.tags)
+    await build_tags.add_secrets(tx, build.id, new.secrets)
+    await build_access.put(tx, build, new.access.grants)
     lanes = {
         requirement: await jobs.lane_for(
             tx, pipeline=pipeline.id, project=project.id, account=project.account, requirement=requirement

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from buildyard.domain.access import Actor, Permission, may
 from buildyard.domain.errors import NotFound
 from buildyard.domain.ids import BuildId, Moment, ProjectId
+from buildyard.engine.build_access import listed_builds
 from buildyard.engine.projects import is_listed
 from buildyard.engine.waiting import BlockerView, explain
 from buildyard.store import blockers, jobs, projects, queue
@@ -48,13 +49,16 @@ class Queue:
 async def show_queue(tx: Transaction, actor: Actor, *, project_slug: str = "", limit: int = 100) -> Queue:
     """The queue of one project, or of all that the actor sees; jobs that wait for other jobs only are left out."""
     seen = {project.id: project.slug for project in await _projects(tx, actor, project_slug)}
-    running = sorted((one for one in await queue.running(tx) if one.project in seen), key=lambda one: one.since)
+    running = [one for one in await queue.running(tx) if one.project in seen]
     lanes = [busy.lane for busy in await jobs.busy_lanes(tx) if busy.lane.project in seen]
     queued = [
         Queued(item, position)
         for lane in lanes
         for position, item in enumerate(await queue.first_of_lane(tx, lane.id, limit), 1)
     ]
+    shown = await listed_builds(tx, actor, [one.build for one in [*running, *(one.item for one in queued)]])
+    running = sorted((one for one in running if one.build in shown), key=lambda one: one.since)
+    queued = [one for one in queued if one.item.build in shown]
     queued.sort(key=lambda one: (one.position, one.item.since, one.item.job))
     return Queue(
         running=running[:limit],
@@ -83,7 +87,8 @@ async def _waiting(tx: Transaction, actor: Actor, seen: dict[ProjectId, str], li
         found = [one for one in await blockers.page(tx, None, limit) if one.blocker.project in seen]
     else:
         found = [one for project in sorted(seen) for one in await blockers.page(tx, project, limit)]
-    found = sorted(found, key=lambda one: one.blocker.id)[:limit]
+    shown = await listed_builds(tx, actor, [one.blocker.build for one in found])
+    found = sorted((one for one in found if one.blocker.build in shown), key=lambda one: one.blocker.id)[:limit]
     views = await explain(tx, [one.blocker for one in found])
     return [
         Waiting(

@@ -7,6 +7,7 @@ from buildyard.domain.access import Actor, Permission, require
 from buildyard.domain.builds import Build, Job
 from buildyard.domain.errors import Fault, Invalid, NotFound
 from buildyard.domain.ids import StepId
+from buildyard.engine.build_access import listed_builds, require_build
 from buildyard.protocol import Finished, ReportedTest
 from buildyard.store import builds, pipelines, projects, reports
 from buildyard.store.reports import VALUES, Metric, ResultSet, TestResult
@@ -82,7 +83,7 @@ async def list_tests(
 ) -> Tests:
     """A build's tests, the worst first; only those with `status` if one is given."""
     view = await builds.view_by_uid(tx, uid)
-    require(actor, Permission.READ, (await projects.get(tx, view.build.project)).owner, "build")
+    await require_build(tx, actor, Permission.READ, view.build, "build")
     if status and status not in VALUES:
         raise _invalid("status", f"must be one of {', '.join(VALUES)}")
     first, after = _position(cursor)
@@ -110,7 +111,7 @@ def _invalid(path: str, message: str) -> Invalid:
 async def list_metrics(tx: Transaction, actor: Actor, uid: str) -> list[Metric]:
     """What a build measured, by name."""
     view = await builds.view_by_uid(tx, uid)
-    require(actor, Permission.READ, (await projects.get(tx, view.build.project)).owner, "build")
+    await require_build(tx, actor, Permission.READ, view.build, "build")
     return await reports.metrics_of(tx, view.build.id)
 
 
@@ -123,4 +124,6 @@ async def read_history(
     pipeline = await pipelines.find_by_slug(tx, project.id, pipeline_slug)
     if pipeline is None:
         raise NotFound(f"project {project.slug} has no pipeline {pipeline_slug}")
-    return await reports.history(tx, pipeline.id, name, before or _MOST_INT, limit)
+    found = await reports.history(tx, pipeline.id, name, before or _MOST_INT, limit)
+    shown = await listed_builds(tx, actor, [one.build for one in found])
+    return [one for one in found if one.build in shown]

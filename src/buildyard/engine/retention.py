@@ -15,6 +15,7 @@ from buildyard.domain.errors import Conflict, EngineError, Invalid, NotFound
 from buildyard.domain.ids import SECOND, BuildId, Moment, PipelineId, ProjectId
 from buildyard.domain.retention import DAY, Bounds, Line, What, narrowed
 from buildyard.domain.states import Phase
+from buildyard.engine.build_access import require_build
 from buildyard.engine.engine import Engine, Policy
 from buildyard.store import audit, builds, pipelines, projects, removing, retention
 from buildyard.store.builds import BuildView
@@ -89,15 +90,19 @@ async def set_rule(
 async def keep_build(tx: Transaction, actor: Actor, uid: str, *, keep: bool, reason: str = "") -> BuildView:
     """Set a build's keep mark, so that it loses nothing, or take it away."""
     view = await builds.view_by_uid(tx, uid)
-    project = await projects.get(tx, view.build.project)
-    require(actor, Permission.RUN, project.owner, "build")
+    await require_build(tx, actor, Permission.RUN, view.build, "build")
     found = await retention.locked_candidate(tx, view.build.id)
     if found is None or found.removed_at is not None:
         raise NotFound("build not found")
     if found.keep is not keep:
         await retention.set_keep(tx, found, keep=keep)
         await audit.add(
-            tx, actor, "build.keep" if keep else "build.unkeep", view.build.uid, project=project.id, reason=reason
+            tx,
+            actor,
+            "build.keep" if keep else "build.unkeep",
+            view.build.uid,
+            project=view.build.project,
+            reason=reason,
         )
     return await builds.view(tx, view.build.id)
 

@@ -3,17 +3,18 @@
 from dataclasses import dataclass, replace
 
 from buildyard.domain import transitions
-from buildyard.domain.access import SYSTEM, Actor, Permission, require
+from buildyard.domain.access import SYSTEM, Actor, Permission
 from buildyard.domain.builds import State
 from buildyard.domain.errors import Conflict, Invalid, NotFound
 from buildyard.domain.ids import LogId, Sha256
 from buildyard.domain.states import PASSED, Cause, Phase, Result, Stream
 from buildyard.engine import progress, runners
+from buildyard.engine.build_access import require_build
 from buildyard.engine.engine import Engine, system_clock
 from buildyard.engine.runners import Hold
 from buildyard.ports import Chunk, LogState
 from buildyard.protocol import Finished, OutputFile, Progress, SavedCache
-from buildyard.store import attempts, audit, builds, jobs, projects
+from buildyard.store import attempts, audit, builds, jobs
 from buildyard.store.transactions import Transaction
 
 _BEFORE_COMMANDS = frozenset({Cause.SOURCE, Cause.INPUTS})
@@ -99,7 +100,7 @@ async def _end_of_step(tx: Transaction, actor: Actor, uid: str) -> State | None:
     """How a finished step's last attempt ended. Raises Conflict if it ended without any."""
     job = await jobs.get_by_uid(tx, uid)
     build = await builds.get(tx, job.build)
-    require(actor, Permission.REPORT, (await projects.get(tx, build.project)).owner, "step")
+    await require_build(tx, actor, Permission.REPORT, build, "step")
     if job.state.result is None:
         return None
     made = await attempts.of_job(tx, job.id)
@@ -117,7 +118,7 @@ def _compare(end: State, report: Completion) -> None:
 async def _outcome(tx: Transaction, actor: Actor, uid: str) -> Completed:
     job = await jobs.get_by_uid(tx, uid)
     build = await builds.get(tx, job.build)
-    require(actor, Permission.REPORT, (await projects.get(tx, build.project)).owner, "step")
+    await require_build(tx, actor, Permission.REPORT, build, "step")
     ended = build.finished_at is not None and job.finished_at is not None and build.finished_at <= job.finished_at
     return Completed(job.state, ended)
 

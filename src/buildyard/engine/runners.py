@@ -7,7 +7,7 @@ protocol's words for it, so that both kinds of runners leave the same marks.
 import time
 from dataclasses import dataclass, replace
 
-from buildyard.domain.access import SYSTEM, Actor, Owner, Permission, Visibility, may, require
+from buildyard.domain.access import SYSTEM, Actor, Owner, Permission, Visibility, may
 from buildyard.domain.blocking import Gate, Held, has_room
 from buildyard.domain.builds import Attempt, Build, Job, State, Step
 from buildyard.domain.errors import Conflict, Invalid, NotFound, Stale, TooLarge
@@ -18,6 +18,7 @@ from buildyard.domain.specs import JobSpec
 from buildyard.domain.states import Phase, Result, Stream
 from buildyard.domain.transitions import finished
 from buildyard.engine import leasing, progress, revisions
+from buildyard.engine.build_access import require_build
 from buildyard.engine.claiming import LONGEST_WAIT, SLOW_POLL
 from buildyard.engine.engine import Engine, system_clock
 from buildyard.engine.planning import with_variables
@@ -25,7 +26,7 @@ from buildyard.engine.settling import locked_build
 from buildyard.engine.usage import compute_usage
 from buildyard.ports import Chunk, LogState
 from buildyard.protocol import Ack, Answer, JobGrant, PinRevision, Progress, Started, StepFinished, StepStarted
-from buildyard.store import attempts, audit, builds, jobs, kept, locks, pipelines, projects, workers
+from buildyard.store import attempts, audit, builds, jobs, kept, locks, pipelines, workers
 from buildyard.store.attempts import GrantFacts
 from buildyard.store.transactions import Transaction
 
@@ -83,7 +84,7 @@ async def plan_of_step(tx: Transaction, actor: Actor, uid: str) -> StepPlan:
     """What a script for this step must know."""
     job = await jobs.get_by_uid(tx, uid)
     facts = await attempts.grant_facts(tx, job.id)
-    require(actor, Permission.READ, (await projects.get(tx, facts.project)).owner, "step")
+    await require_build(tx, actor, Permission.READ, await builds.get(tx, job.build), "step")
     return StepPlan(job=job, spec=with_variables(pipelines.decode_spec(facts.spec), facts.environment), facts=facts)
 
 
@@ -91,7 +92,7 @@ async def hold_of_step(tx: Transaction, actor: Actor, uid: str, token: str) -> H
     """The attempt that a token stands for. Raises Stale if it is lost, or is not the step's latest."""
     job = await jobs.get_by_uid(tx, uid)
     facts = await attempts.grant_facts(tx, job.id)
-    require(actor, Permission.REPORT, (await projects.get(tx, facts.project)).owner, "step")
+    await require_build(tx, actor, Permission.REPORT, await builds.get(tx, job.build), "step")
     made = await attempts.of_job(tx, job.id)
     if not made or made[-1].token_hash != leasing.fencing_digest(token) or made[-1].state.lost:
         raise Stale("the token does not hold this step, or does no longer")
@@ -121,12 +122,14 @@ async def lease_step(tx: Transaction, actor: Actor, uid: str, *, lease: float) -
     """Let a runner have this queued step; gives the fencing token."""
     job = await jobs.get_by_uid(tx, uid)
     build = await builds.get(tx, job.build)
-    require(actor, Permission.REPORT, (await projects.get(tx, build.project)).owner, "step")
+    await require_build(tx, actor, Permission.REPORT, build, "step")
     build = await locked_build(tx, job.build)
     job = await jobs.get(tx, job.id, lock=True)
     if job.state.phase is not Phase.QUEUED:
         ended = f"the step has finished: {job.state.result.word}" if job.state.result is not None else ""
         raise Conflict(ended or _BUSY[job.state.phase])
+    if build.manifest:
+        raise Conflict("the step was made of a manifest, which workers run: leave it to one")
     if (await pipelines.job_spec(tx, job.spec)).secrets:
         raise Conflict("the step names secrets, which are given to workers only: leave it to one")
     return (await _lease(tx, actor, build, job, lease=lease)).token
@@ -141,8 +144,9 @@ async def lease_next_step(
         (lane,) = chosen
         queues = replace(queues, lanes=[one for one in queues.lanes if one.id != lane])
         for job in await jobs.first_of_lane(tx, lane, LOOKED_AT):
-            if not (await pipelines.job_spec(tx, job.spec)).secrets:
-                grant = await _lease(tx, actor, await builds.get(tx, job.build), job, lease=lease)
+            build = await builds.get(tx, job.build)
+            if not build.manifest and not (await pipelines.job_spec(tx, job.spec)).secrets:
+                grant = await _lease(tx, actor, build, job, lease=lease)
                 return job.uid, grant.token
     return None
 

@@ -5,12 +5,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from buildyard.domain.access import Actor, Permission, require
+from buildyard.domain.access import Actor, Permission
 from buildyard.domain.errors import Gone, NotFound
 from buildyard.domain.ids import BuildId, LogId, iso
+from buildyard.engine.build_access import require_build
 from buildyard.engine.builds import JobView, get_build, get_build_by_id, list_jobs
 from buildyard.engine.engine import Engine
-from buildyard.store import attempts, builds, jobs, projects
+from buildyard.store import attempts, builds, jobs
 from buildyard.store.builds import BuildView
 from buildyard.store.transactions import Transaction
 
@@ -76,7 +77,7 @@ async def require_log(tx: Transaction, actor: Actor, key: LogId) -> None:
     log = await attempts.get_log(tx, key)
     attempt = await attempts.get(tx, log.attempt)
     build = await builds.get(tx, (await jobs.get(tx, attempt.job)).build)
-    require(actor, Permission.READ, (await projects.get(tx, build.project)).owner, "log")
+    await require_build(tx, actor, Permission.READ, build, "log")
     if log.removed_at is not None:
         raise Gone(f"the log was deleted by retention on {iso(log.removed_at)}")
 

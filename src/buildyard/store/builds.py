@@ -4,9 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from sqlalchemy import Integer, Select, bindparam, case, select, update
+from sqlalchemy import Column, Integer, Select, bindparam, case, select, update
 from sqlalchemy.dialects.postgresql import insert
 
+from buildyard.domain.access import Audience
 from buildyard.domain.builds import Build, State
 from buildyard.domain.errors import NotFound
 from buildyard.domain.ids import (
@@ -26,6 +27,11 @@ from buildyard.domain.states import Cause, Phase, Result
 from buildyard.store import counters, events, telling
 from buildyard.store.statements import Row, Statement, given, insertion
 from buildyard.store.tables import (
+    AS_PROJECT,
+    LISTED,
+    PUBLISHED,
+    RESERVED,
+    build_access,
     builds,
     evaluation_builds,
     evaluation_revisions,
@@ -110,6 +116,9 @@ _BUILD = (
     builds.c.superseded_by,
     builds.c.trusted,
     builds.c.keep,
+    builds.c.audience,
+    builds.c.manifest,
+    builds.c.secrets_enabled,
 )
 _REVISION = (
     revisions.c.id,
@@ -135,14 +144,28 @@ VIEW_BY_ID = Statement(_VIEW.where(builds.c.id == given("key"), builds.c.removed
 VIEW_BY_UID = Statement(_VIEW.where(builds.c.uid == given("of_uid"), builds.c.removed_at.is_(None)))
 
 
-def _page(query: Select[tuple[int]]) -> Statement:
+def _page(query: Select[tuple[int]], key: Column[int] = builds.c.id) -> Statement:
     """The newest of these builds; they are chosen by the index alone, and only then looked up, whatever their place."""
-    chosen = query.order_by(builds.c.id.desc()).limit(given("most")).offset(given("skip")).subquery("chosen")
+    chosen = query.order_by(key.desc()).limit(given("most")).offset(given("skip")).subquery("chosen")
     return Statement(_VIEW.where(builds.c.id.in_(select(chosen.c.id))).order_by(builds.c.id.desc()))
 
 
 PAGE_OF_PROJECT = _page(select(builds.c.id).where(builds.c.project == given("within")))
 PAGE_OF_ALL = _page(select(builds.c.id))
+PAGE_AS_PROJECT = _page(select(builds.c.id).where(builds.c.project == given("within"), AS_PROJECT))
+PAGE_PUBLISHED = _page(select(builds.c.id).where(PUBLISHED))
+PAGE_PUBLISHED_OF_PROJECT = _page(select(builds.c.id).where(builds.c.project == given("within"), PUBLISHED))
+PAGE_RESERVED = _page(select(builds.c.id).where(builds.c.submitter == given("of"), RESERVED))
+PAGE_RESERVED_OF_PROJECT = _page(
+    select(builds.c.id).where(builds.c.submitter == given("of"), builds.c.project == given("within"), RESERVED)
+)
+_GRANTED = (
+    select(build_access.c.build.label("id"))
+    .select_from(build_access.join(builds, builds.c.id == build_access.c.build))
+    .where(build_access.c.grantee == given("named"), LISTED)
+)
+PAGE_GRANTED = _page(_GRANTED, build_access.c.build)
+PAGE_GRANTED_OF_PROJECT = _page(_GRANTED.where(builds.c.project == given("within")), build_access.c.build)
 ADD = insertion(builds)
 ADD_EVALUATION = insertion(evaluations)
 ADD_EVALUATION_BUILD = insertion(evaluation_builds)
@@ -277,6 +300,9 @@ def _build(row: Row) -> Build:
         submitter=row[26],
         concurrency=row[27],
         superseded_by=row[28],
+        audience=Audience(row[31]),
+        manifest=bool(row[32]),
+        secrets_enabled=bool(row[33]),
     )
 
 
@@ -347,6 +373,38 @@ async def page(tx: Transaction, project: ProjectId | None, *, limit: int, offset
         return [_view(row) for row in rows], await counters.value(tx, "server", 0, "builds")
     rows = await tx.fetch(PAGE_OF_PROJECT, within=project, most=limit, skip=offset)
     return [_view(row) for row in rows], await counters.value(tx, "project", project, "builds")
+
+
+async def page_as_project(tx: Transaction, project: ProjectId, count: int) -> list[BuildView]:
+    """The newest builds of a project whose rule holds for them."""
+    return [_view(row) for row in await tx.fetch(PAGE_AS_PROJECT, within=project, most=count, skip=0)]
+
+
+async def page_published(tx: Transaction, project: ProjectId | None, count: int) -> list[BuildView]:
+    """The newest builds that everyone finds by their own list, of a project or of all."""
+    if project is None:
+        rows = await tx.fetch(PAGE_PUBLISHED, most=count, skip=0)
+    else:
+        rows = await tx.fetch(PAGE_PUBLISHED_OF_PROJECT, within=project, most=count, skip=0)
+    return [_view(row) for row in rows]
+
+
+async def page_reserved(tx: Transaction, submitter: UserId, project: ProjectId | None, count: int) -> list[BuildView]:
+    """The newest builds that a user submitted and that not everyone finds, of a project or of all."""
+    if project is None:
+        rows = await tx.fetch(PAGE_RESERVED, of=submitter, most=count, skip=0)
+    else:
+        rows = await tx.fetch(PAGE_RESERVED_OF_PROJECT, of=submitter, within=project, most=count, skip=0)
+    return [_view(row) for row in rows]
+
+
+async def page_granted(tx: Transaction, name: str, project: ProjectId | None, count: int) -> list[BuildView]:
+    """The newest builds whose lists name a user, of a project or of all."""
+    if project is None:
+        rows = await tx.fetch(PAGE_GRANTED, named=name, most=count, skip=0)
+    else:
+        rows = await tx.fetch(PAGE_GRANTED_OF_PROJECT, named=name, within=project, most=count, skip=0)
+    return [_view(row) for row in rows]
 
 
 async def revision(tx: Transaction, key: RevisionId) -> Revision:
@@ -523,10 +581,14 @@ async def add(
     environment: str = "",
     concurrency: int | None = None,
     waits: bool = False,
+    audience: Audience = Audience.PROJECT,
+    manifest: bool = False,
+    secrets_enabled: bool = True,
 ) -> Build:
     """Make a build of `jobs` jobs, queued, or waiting as a whole.
 
     `ref` is what a newer build may supersede it in; `environment` (JSON) the variables that its parameters are.
+    With an `audience` other than its project's, the rows of its list are the caller's to write.
     """
     (key,) = await tx.allocate("builds")
     made = Build(
@@ -556,6 +618,9 @@ async def add(
         row_version=1,
         submitter=submitter,
         concurrency=concurrency,
+        audience=audience,
+        manifest=manifest,
+        secrets_enabled=secrets_enabled,
     )
     await tx.execute(
         ADD,
@@ -589,6 +654,9 @@ async def add(
         trusted=int(trusted),
         ref=ref,
         environment=environment,
+        audience=int(audience),
+        manifest=int(manifest),
+        secrets_enabled=int(secrets_enabled),
         created_at=tx.now,
         started_at=None,
         finished_at=None,
@@ -599,9 +667,16 @@ async def add(
     )
     await tx.execute(ADD_EVALUATION_BUILD, evaluation=evaluation, build=key, is_new=1)
     _count(tx, made, {"builds": 1})
+    count_of_submitter(tx, made, 1)
     events.add(tx, made.state.phase.name.lower(), "build", key, project=project, build=key)
     telling.note_update(tx, made.id, Event.CREATED)
     return made
+
+
+def count_of_submitter(tx: Transaction, build: Build, by: int) -> None:
+    """Count a build among those of whoever submitted it."""
+    if build.submitter is not None:
+        counters.bump(tx, "user", build.submitter, {"builds": by} | ({"manifests": by} if build.manifest else {}))
 
 
 def _count(tx: Transaction, build: Build, by: dict[str, int]) -> None:

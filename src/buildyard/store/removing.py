@@ -8,7 +8,9 @@ from sqlalchemy.dialects.postgresql import insert
 
 from buildyard.domain.ids import BuildId, EvaluationId, LogId, ProjectId, RevisionId, Sha256
 from buildyard.domain.states import Result
-from buildyard.store import counters, events
+from buildyard.store import build_access, counters, events
+from buildyard.store.builds import count_of_submitter
+from buildyard.store.builds import get as get_build
 from buildyard.store.kept import release_blob
 from buildyard.store.statements import Row, Statement, Value, given
 from buildyard.store.tables import (
@@ -211,6 +213,9 @@ async def _drop_build(tx: Transaction, build: BuildId, place: Row) -> None:
     Evaluation and revision are locked before they are looked at: of two builds that go at once, the later one sees it.
     """
     project, pipeline, evaluation, revision, result = place
+    found = await get_build(tx, build)
+    await build_access.forget(tx, found)
+    count_of_submitter(tx, found, -1)
     await tx.execute(DROP_BUILD, key=build)
     by = {"builds": -1, "finished": -1, Result(result).word: -1}
     for kind, owner in (("pipeline", pipeline), ("project", project), ("server", 0)):

@@ -38,6 +38,11 @@ WAITING = text("state = 0")
 STREAMED = text("stream > ''")
 SUBSCRIBED = text("subscription > 0")
 IN_GROUP = text("concurrency IS NOT NULL")
+AS_PROJECT = text("audience = 0")
+RESERVED = text("audience = 1 OR audience = 2")
+PUBLISHED = text("audience = 3")
+OF_MANIFEST = text("manifest = 1")
+LISTED = text('("right" & 1) = 1')
 
 
 def _id() -> Column[int]:
@@ -498,6 +503,9 @@ builds = Table(
     _integer("trusted", 1),
     _text("ref"),
     _text("environment"),
+    _integer("audience", 0),
+    _integer("manifest", 0),
+    _integer("secrets_enabled", 1),
     _moment("created_at"),
     _moment("started_at", optional=True),
     _moment("finished_at", optional=True),
@@ -515,6 +523,11 @@ builds = Table(
     Index("ix_builds_unfinished", "id", sqlite_where=UNFINISHED, postgresql_where=UNFINISHED),
     Index("ix_builds_unfinished_ref", "pipeline", "ref", "id", sqlite_where=UNFINISHED, postgresql_where=UNFINISHED),
     Index("ix_builds_removed", "id", sqlite_where=REMOVED, postgresql_where=REMOVED),
+    Index("ix_builds_as_project", "project", "id", sqlite_where=AS_PROJECT, postgresql_where=AS_PROJECT),
+    Index("ix_builds_published", "id", sqlite_where=PUBLISHED, postgresql_where=PUBLISHED),
+    Index("ix_builds_published_project", "project", "id", sqlite_where=PUBLISHED, postgresql_where=PUBLISHED),
+    Index("ix_builds_reserved", "submitter", "id", sqlite_where=RESERVED, postgresql_where=RESERVED),
+    Index("ix_builds_manifest", "submitter", "id", sqlite_where=OF_MANIFEST, postgresql_where=OF_MANIFEST),
     sqlite_autoincrement=True,
 )
 
@@ -535,6 +548,7 @@ groups = Table(
     _to("account", "accounts"),
     _text("note"),
     _moment("created_at"),
+    Index("ix_groups_account_id", "account", "id"),
     sqlite_autoincrement=True,
 )
 
@@ -554,6 +568,26 @@ build_access = Table(
     Column("grantee", BYTEWISE, nullable=False),
     _integer("right"),
     PrimaryKeyConstraint("build", "grantee"),
+    Index("ix_build_access_listed", "grantee", "build", sqlite_where=LISTED, postgresql_where=LISTED),
+)
+
+build_tags = Table(
+    "build_tags",
+    metadata,
+    _to("build", "builds"),
+    _integer("position"),
+    _text("tag", None),
+    PrimaryKeyConstraint("build", "position"),
+    Index("ix_build_tags_tag_build", "tag", "build"),
+)
+
+build_secrets = Table(
+    "build_secrets",
+    metadata,
+    _to("build", "builds"),
+    _to("secret", "secrets"),
+    PrimaryKeyConstraint("build", "secret"),
+    Index("ix_build_secrets_secret", "secret"),
 )
 
 lanes = Table(

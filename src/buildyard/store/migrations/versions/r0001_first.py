@@ -192,6 +192,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_groups")),
         sqlite_autoincrement=True,
     )
+    op.create_index("ix_groups_account_id", "groups", ["account", "id"])
     op.create_table(
         "images",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -528,6 +529,9 @@ def upgrade() -> None:
         sa.Column("trusted", sa.Integer(), server_default="1", nullable=False),
         sa.Column("ref", TEXT, server_default="", nullable=False),
         sa.Column("environment", TEXT, server_default="", nullable=False),
+        sa.Column("audience", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("manifest", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("secrets_enabled", sa.Integer(), server_default="1", nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("started_at", sa.BigInteger(), nullable=True),
         sa.Column("finished_at", sa.BigInteger(), nullable=True),
@@ -561,6 +565,41 @@ def upgrade() -> None:
     op.create_index("ix_builds_evaluation", "builds", ["evaluation"])
     op.create_index("ix_builds_pipeline_name_id", "builds", ["pipeline", "name", "id"])
     op.create_index("ix_builds_project_id", "builds", ["project", "id"])
+    op.create_index(
+        "ix_builds_as_project",
+        "builds",
+        ["project", "id"],
+        sqlite_where=sa.text("audience = 0"),
+        postgresql_where=sa.text("audience = 0"),
+    )
+    op.create_index(
+        "ix_builds_published",
+        "builds",
+        ["id"],
+        sqlite_where=sa.text("audience = 3"),
+        postgresql_where=sa.text("audience = 3"),
+    )
+    op.create_index(
+        "ix_builds_published_project",
+        "builds",
+        ["project", "id"],
+        sqlite_where=sa.text("audience = 3"),
+        postgresql_where=sa.text("audience = 3"),
+    )
+    op.create_index(
+        "ix_builds_reserved",
+        "builds",
+        ["submitter", "id"],
+        sqlite_where=sa.text("audience = 1 OR audience = 2"),
+        postgresql_where=sa.text("audience = 1 OR audience = 2"),
+    )
+    op.create_index(
+        "ix_builds_manifest",
+        "builds",
+        ["submitter", "id"],
+        sqlite_where=sa.text("manifest = 1"),
+        postgresql_where=sa.text("manifest = 1"),
+    )
     op.create_index("ix_builds_rebuild_of", "builds", ["rebuild_of"])
     op.create_index("ix_builds_revision", "builds", ["revision"])
     op.create_index("ix_builds_submitter_id", "builds", ["submitter", "id"])
@@ -644,6 +683,22 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["build"], ["builds.id"], name=op.f("fk_build_access_build"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("build", "grantee", name=op.f("pk_build_access")),
     )
+    op.create_index(
+        "ix_build_access_listed",
+        "build_access",
+        ["grantee", "build"],
+        sqlite_where=sa.text('("right" & 1) = 1'),
+        postgresql_where=sa.text('("right" & 1) = 1'),
+    )
+    op.create_table(
+        "build_tags",
+        sa.Column("build", sa.Integer(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("tag", TEXT, nullable=False),
+        sa.ForeignKeyConstraint(["build"], ["builds.id"], name=op.f("fk_build_tags_build"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("build", "position", name=op.f("pk_build_tags")),
+    )
+    op.create_index("ix_build_tags_tag_build", "build_tags", ["tag", "build"])
     op.create_table(
         "evaluation_builds",
         sa.Column("evaluation", sa.Integer(), nullable=False),
@@ -1174,6 +1229,15 @@ def upgrade() -> None:
     op.create_index("ix_secrets_account_id", "secrets", ["account", "id"])
     op.create_index("ix_secrets_from_user", "secrets", ["from_user"])
     op.create_index("ix_secrets_key_id", "secrets", ["key", "id"])
+    op.create_table(
+        "build_secrets",
+        sa.Column("build", sa.Integer(), nullable=False),
+        sa.Column("secret", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(["build"], ["builds.id"], name=op.f("fk_build_secrets_build"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["secret"], ["secrets.id"], name=op.f("fk_build_secrets_secret"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("build", "secret", name=op.f("pk_build_secrets")),
+    )
+    op.create_index("ix_build_secrets_secret", "build_secrets", ["secret"])
     op.create_table(
         "secret_uses",
         sa.Column("attempt", sa.Integer(), nullable=False),
