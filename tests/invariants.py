@@ -4,11 +4,12 @@ from collections import Counter, defaultdict
 
 from sqlalchemy import select
 
-from buildyard.domain.access import Actor
+from buildyard.domain.access import EVERYONE, Actor, Audience, Right
 from buildyard.domain.states import PASSED, Phase, Result
 from buildyard.store.statements import Statement
 from buildyard.store.tables import (
     attempts,
+    build_access,
     builds,
     counters,
     evaluations,
@@ -64,6 +65,17 @@ FINISHED_EVENTS = Statement(
         events.c.kind == "finished", events.c.entity.in_(("job", "build"))
     )
 )
+ACCESS = Statement(
+    select(
+        builds.c.project,
+        builds.c.submitter,
+        builds.c.audience,
+        builds.c.manifest,
+        build_access.c.grantee,
+        build_access.c.right,
+        builds.c.id,
+    ).select_from(builds.outerjoin(build_access, build_access.c.build == builds.c.id))
+)
 REMOVED = Statement(select(events.c.build).where(events.c.kind == "removed"))
 UNCHECKED = ("audit", "deliveries", "retention")
 """Counters that count what has no row any more, or rows that others check."""
@@ -111,11 +123,38 @@ async def _check_builds(tx: Transaction) -> None:
     for pipeline, taken in numbers.items():
         wanted = sorted(set(range(1, len(taken) + 1))) if not await tx.fetch(REMOVED) else sorted(set(taken))
         assert sorted(taken) == wanted, f"numbers of pipeline {pipeline}: {sorted(taken)}"
+    counted += await _by_own_lists(tx)
     kept = {tuple(row[:3]): row[3] for row in await tx.fetch(COUNTERS) if row[0] not in UNCHECKED and row[3]}
     assert kept == dict(counted)
     for key, builds_left, result in await tx.fetch(EVALUATIONS):
         assert builds_left == left[key], f"evaluation {key}"
         assert (result is not None) == (builds_left == 0), f"evaluation {key}"
+
+
+async def _by_own_lists(tx: Transaction) -> Counter[tuple[str, int, str]]:
+    """What is counted by who submitted builds, and by their own access lists."""
+    counted: Counter[tuple[str, int, str]] = Counter()
+    seen: set[int] = set()
+    for project, submitter, audience, manifest, grantee, right, key in await tx.fetch(ACCESS):
+        is_new = key not in seen
+        seen.add(key)
+        if is_new and submitter is not None:
+            counted["user", submitter, "builds"] += 1
+            counted["user", submitter, "manifests"] += manifest
+        if audience == Audience.PROJECT:
+            assert grantee is None, f"build {key} follows its project's rule and has a list"
+            continue
+        counted["project", project, "own_list"] += is_new
+        if audience == Audience.PUBLIC:
+            counted["project", project, "published"] += is_new
+            counted["server", 0, "published"] += is_new
+            assert grantee == EVERYONE or not right & Right.LIST, f"build {key} is listed twice for {grantee}"
+            continue
+        if submitter is not None:
+            counted["reserved", submitter, str(project)] += is_new
+        if grantee not in (None, EVERYONE) and right & Right.LIST:
+            counted[f"granted:{grantee}", 0, str(project)] += 1
+    return +counted
 
 
 async def _check_jobs(tx: Transaction) -> None:
