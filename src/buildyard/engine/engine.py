@@ -15,6 +15,7 @@ from buildyard.domain.ids import Moment
 from buildyard.domain.notifications import Action
 from buildyard.domain.retention import NO_BOUNDS, Bounds, What
 from buildyard.engine.keyring import Keyring
+from buildyard.engine.manifest_plans import ManifestOptions
 from buildyard.engine.signing import SigningKey
 from buildyard.engine.usage import UsageBook
 from buildyard.ports import BlobStore, Document, EventBus, Letter, LogStore, Notifier
@@ -77,6 +78,7 @@ class Engine:
     `stored_in` is the folder whose disk must not fill up; `blobs_on_disk`: removing blobs makes room there.
     `credentials` are the files of the credentials that the settings name. `writers` word the messages of targets with
     a dialect.
+    `manifests` says how jobs made of manifests are run.
     """
 
     database: Database
@@ -92,6 +94,7 @@ class Engine:
     keys: Keyring = field(default_factory=Keyring)
     signing: SigningKey = field(default_factory=SigningKey)
     writers: "Mapping[str, Writer]" = field(default_factory=dict)
+    manifests: ManifestOptions = field(default_factory=ManifestOptions)
 
     def free_bytes(self) -> int | None:
         """How much room the data folder's disk has; None if nobody looks after it."""

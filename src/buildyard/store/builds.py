@@ -29,6 +29,7 @@ from buildyard.store.statements import Row, Statement, given, insertion
 from buildyard.store.tables import (
     AS_PROJECT,
     LISTED,
+    OF_MANIFEST,
     PUBLISHED,
     RESERVED,
     build_access,
@@ -166,6 +167,13 @@ _GRANTED = (
 )
 PAGE_GRANTED = _page(_GRANTED, build_access.c.build)
 PAGE_GRANTED_OF_PROJECT = _page(_GRANTED.where(builds.c.project == given("within")), build_access.c.build)
+_OF_SUBMITTER = (
+    _VIEW.where(builds.c.submitter == given("of"), builds.c.id <= given("from_id"), builds.c.removed_at.is_(None))
+    .order_by(builds.c.id.desc())
+    .limit(given("most"))
+)
+OF_SUBMITTER = Statement(_OF_SUBMITTER)
+MANIFESTS_OF_SUBMITTER = Statement(_OF_SUBMITTER.where(OF_MANIFEST))
 ADD = insertion(builds)
 ADD_EVALUATION = insertion(evaluations)
 ADD_EVALUATION_BUILD = insertion(evaluation_builds)
@@ -405,6 +413,19 @@ async def page_granted(tx: Transaction, name: str, project: ProjectId | None, co
     else:
         rows = await tx.fetch(PAGE_GRANTED_OF_PROJECT, named=name, within=project, most=count, skip=0)
     return [_view(row) for row in rows]
+
+
+async def of_submitter(
+    tx: Transaction, submitter: UserId, start: int, count: int, *, manifests_only: bool
+) -> list[BuildView]:
+    """A user's builds (or those made of manifests) with ids up to `start`, newest first."""
+    statement = MANIFESTS_OF_SUBMITTER if manifests_only else OF_SUBMITTER
+    return [_view(row) for row in await tx.fetch(statement, of=submitter, from_id=start, most=count)]
+
+
+async def total_of_submitter(tx: Transaction, submitter: UserId, *, manifests_only: bool) -> int:
+    """How many builds (or those made of manifests) a user has submitted."""
+    return await counters.value(tx, "user", submitter, "manifests" if manifests_only else "builds")
 
 
 async def revision(tx: Transaction, key: RevisionId) -> Revision:
