@@ -1,43 +1,31 @@
 """Jobs made of manifests: submitted into a personal project, started, cancelled, listed."""
 
 import asyncio
-import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import msgspec
-
-from buildyard.domain.access import EVERYONE, Actor, Permission, Role, Visibility, require, require_runner
+from buildyard.domain.access import EVERYONE, Actor, Permission, Visibility, require, require_runner
 from buildyard.domain.blocking import BlockerKind
 from buildyard.domain.build_access import BuildAccess, by_lists, by_visibility
 from buildyard.domain.builds import Build
-from buildyard.domain.errors import Conflict, Fault, Forbidden, Invalid, NotFound
-from buildyard.domain.ids import BuildId, EvaluationId, PipelineVersionId, RevisionId, UserId
-from buildyard.domain.manifests import Manifest, ManifestTrigger, git_source, folder_of
+from buildyard.domain.errors import Fault, Invalid
+from buildyard.domain.ids import BuildId, UserId
+from buildyard.domain.manifests import Manifest, ManifestTrigger
 from buildyard.domain.specs import PipelineSpec
 from buildyard.domain.states import Phase
-from buildyard.domain.workflow import free_slug, plan, slug_of
 from buildyard.engine import gates
-from buildyard.engine.build_access import change_access, listed_builds, owner_of, require_build
+from buildyard.engine.build_access import change_access, listed_builds, require_build
 from buildyard.engine.engine import Engine
 from buildyard.engine.granting import require_secrets
+from buildyard.engine.manifest_places import note_sources, pipeline_for, project_for, secrets_for, version_of
 from buildyard.engine.manifest_plans import ManifestOptions, plan_manifest
 from buildyard.engine.manifest_triggers import keep_triggers
 from buildyard.engine.manifests import read_manifest
 from buildyard.engine.planning import NewBuild, add_build, jobs_that_fit
 from buildyard.engine.settling import locked_build
 from buildyard.engine.stopping import stop_build
-from buildyard.store import audit, blockers, builds, counters, events, identity, pipelines, projects, secrets
+from buildyard.store import audit, blockers, builds, events, identity
 from buildyard.store.builds import BuildView
-from buildyard.store.pipelines import Pipeline
-from buildyard.store.projects import Project
-from buildyard.store.transactions import Moved, Transaction
-
-DEFINED_BY = "manifest"
-"""Who defined the pipelines made here; other APIs leave them alone."""
-
-UNTAGGED = "jobs"
-"""The pipeline of jobs without tags."""
+from buildyard.store.transactions import Transaction
 
 PAGE = 50
 LARGEST_ID = 2**31 - 1
@@ -96,17 +84,19 @@ async def submit_manifest(engine: Engine, actor: Actor, wanted: NewManifestJob) 
 def plan_job(wanted: NewManifestJob, options: ManifestOptions, *, allow_local: bool) -> PlannedManifest:
     """Read and plan a manifest; takes milliseconds of CPU."""
     manifest = read_manifest(wanted.text, allow_local=allow_local)
-    return PlannedManifest(wanted, manifest, plan_manifest(manifest, replace(options, secrets=wanted.secrets is not False)))
+    return PlannedManifest(
+        wanted, manifest, plan_manifest(manifest, replace(options, secrets=wanted.secrets is not False))
+    )
 
 
 async def queue_manifest(tx: Transaction, actor: Actor, planned: PlannedManifest, *, queue_limit: int) -> BuildView:
     """Make the build of a planned manifest, all in one transaction."""
     wanted = planned.wanted
-    project = await _project(tx, actor, wanted.project)
+    project = await project_for(tx, actor, wanted.project)
     require(actor, Permission.RUN, project.owner, "project")
-    access = await _access(tx, wanted)
-    pipeline = await _pipeline(tx, project, wanted.tags[0] if wanted.tags else UNTAGGED)
-    version = await _version(tx, pipeline, planned)
+    access = await _access(tx, actor, wanted)
+    pipeline = await pipeline_for(tx, project, wanted.tags)
+    version = await version_of(tx, pipeline, wanted.text, planned.spec)
     await require_secrets(tx, project, pipeline, version)
     stored = await jobs_that_fit(tx, version, queue_limit=queue_limit)
     evaluation = await builds.add_evaluation(
@@ -114,17 +104,19 @@ async def queue_manifest(tx: Transaction, actor: Actor, planned: PlannedManifest
     )
     new = NewBuild(
         evaluation=evaluation,
-        revision=await _revisions(tx, project, evaluation, planned.manifest),
+        revision=await note_sources(tx, project, evaluation, planned.manifest),
         version=version,
         note=wanted.note,
         submitter=actor.user,
         trusted=wanted.trusted,
         held=not wanted.execute,
         tags=wanted.tags,
-        access=replace(access, grants=tuple(one for one in access.grants if actor.user is None or one[0] != actor.name)),
+        access=replace(
+            access, grants=tuple(one for one in access.grants if actor.user is None or one[0] != actor.name)
+        ),
         manifest=True,
         secrets_enabled=wanted.secrets is not False,
-        secrets=await _secrets(tx, project, pipeline, planned.manifest) if wanted.secrets is not False else (),
+        secrets=await secrets_for(tx, project, pipeline, planned.manifest) if wanted.secrets is not False else (),
     )
     build = await add_build(tx, project, pipeline, stored, new)
     await keep_triggers(tx, build, (*planned.manifest.triggers, *wanted.triggers), by=actor.name)
@@ -133,107 +125,16 @@ async def queue_manifest(tx: Transaction, actor: Actor, planned: PlannedManifest
     return await builds.view(tx, build.id)
 
 
-# --- where it goes ------------------------------------------------------------------------------
-
-
-async def _project(tx: Transaction, actor: Actor, slug: str) -> Project:
-    """The project named, or the actor's own, which the first job makes."""
-    if slug:
-        found = await projects.find_by_slug(tx, slug)
-        if found is None:
-            raise NotFound(f"project {slug} not found")
-        return found
-    account = await identity.find_account(tx, actor.name) if actor.user is not None else None
-    if account is None or account.user != actor.user:
-        raise Forbidden(f"{actor.name} is no user, and so has no project of their own")
-    own = await projects.find_by_slug(tx, actor.name)
-    if own is None or own.account != account.id:
-        named = [one for one in await projects.search(tx, account.id) if one.name == actor.name]
-        own = named[-1] if named else None
-    if own is not None:
-        return own
-    if actor.only_project is not None or actor.account_roles.get(account.id, 0) < Role.DEVELOPER:
-        raise Forbidden(f"{actor.name} may not make a project with this token")
-    taken = [one for one in await projects.slugs_like(tx, actor.name) if await projects.find_by_slug(tx, one)]
-    made = await projects.add(
-        tx, slug=free_slug(actor.name, taken), name=actor.name, account=account.id, visibility=Visibility.PRIVATE
-    )
-    if made is None:
-        raise Moved("the project was made at the same moment")
-    await audit.add(tx, actor, "project.create", made.uid, project=made.id, details={"name": made.name, "slug": made.slug})
-    return made
-
-
-async def _pipeline(tx: Transaction, project: Project, name: str) -> Pipeline:
-    """The project's pipeline of jobs with this first tag. One that was not made here keeps its slug to itself."""
-    for slug in _slugs(slug_of(name)):
-        found = await pipelines.find_by_slug(tx, project.id, slug)
-        if found is None:
-            found = await pipelines.add(tx, project=project.id, slug=slug, name=name, defined_by=DEFINED_BY)
-            if found is None:
-                raise Moved("the pipeline was made at the same moment")
-        if found.defined_by == DEFINED_BY and found.name == name:
-            return found
-    raise AssertionError("slugs do not end")
-
-
-def _slugs(slug: str) -> Iterator[str]:
-    yield slug
-    number = 2
-    while True:
-        yield f"{slug}-{number}"
-        number += 1
-
-
-async def _version(tx: Transaction, pipeline: Pipeline, planned: PlannedManifest) -> PipelineVersionId:
-    """The version of this text, planned so."""
-    text = planned.wanted.text
-    digest = hashlib.sha256(b"%d " % len(text.encode()) + text.encode() + msgspec.json.encode(planned.spec)).digest()
-    version = await pipelines.find_version(tx, pipeline.id, digest)
-    if version is None:
-        version = await pipelines.add_version(tx, pipeline.id, digest, text, plan(planned.spec), None)
-    if version != pipeline.latest_version:
-        await pipelines.set_latest(tx, pipeline.id, version)
-    return version
-
-
-async def _revisions(
-    tx: Transaction, project: Project, evaluation: EvaluationId, manifest: Manifest
-) -> RevisionId | None:
-    """Note each source under the folder it goes into; the first one is what the build shows."""
-    first: RevisionId | None = None
-    for source in manifest.sources:
-        git = git_source(source)
-        revision = await builds.add_revision(
-            tx,
-            project.id,
-            repository=git.url,
-            branch=git.branch,
-            commit=git.commit,
-            shallow=git.shallow,
-            submodules=git.submodules,
-        )
-        await builds.add_input(tx, evaluation, folder_of(source), revision)
-        first = first or revision
-    return first
-
-
-async def _secrets(tx: Transaction, project: Project, pipeline: Pipeline, manifest: Manifest) -> tuple[int, ...]:
-    found = [
-        await secrets.find_nearest(tx, name, account=project.account, project=project.id, pipeline=pipeline.id)
-        for name in manifest.secrets
-    ]
-    return tuple(one[0].id for one in found if one is not None)
-
-
 # --- who sees it --------------------------------------------------------------------------------
 
 
-async def _access(tx: Transaction, wanted: NewManifestJob) -> BuildAccess:
+async def _access(tx: Transaction, actor: Actor, wanted: NewManifestJob) -> BuildAccess:
     if wanted.read is not None or wanted.write:
         await _require_users(tx, "read", wanted.read or ())
         await _require_users(tx, "write", wanted.write)
-        return by_lists(wanted.read or (), wanted.write)
+        access = by_lists(wanted.read or (), wanted.write)
+        others = tuple(one for one in access.grants if actor.user is None or one[0] != actor.name)
+        return replace(access, grants=others)
     return BuildAccess() if wanted.visibility is None else by_visibility(wanted.visibility)
 
 
@@ -241,7 +142,9 @@ async def _require_users(tx: Transaction, field: str, names: tuple[str, ...]) ->
     """Raise Invalid for names of nobody: else whoever takes such a name later would be let in."""
     unknown = [name for name in names if name != EVERYONE and await identity.find_user(tx, name) is None]
     if unknown:
-        raise Invalid(f"there is no user {unknown[0]}", (Fault(field, f"there is no user {unknown[0]}", "unknown_user"),))
+        raise Invalid(
+            f"there is no user {unknown[0]}", (Fault(field, f"there is no user {unknown[0]}", "unknown_user"),)
+        )
 
 
 async def change_visibility(tx: Transaction, actor: Actor, key: BuildId, visibility: Visibility) -> BuildView:
