@@ -6,7 +6,7 @@ import inspect
 import pkgutil
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 import buildyard.engine
-from buildyard.domain.access import ANONYMOUS, SYSTEM, Actor, Role
-from buildyard.domain.errors import Forbidden, NotFound, Unauthenticated
+from buildyard.domain.access import ANONYMOUS, SYSTEM, Actor, Role, Visibility
+from buildyard.domain.errors import Forbidden, Invalid, NotFound, Unauthenticated
 from buildyard.domain.fairness import NO_USAGE
-from buildyard.domain.ids import BuildId, LogId, SubscriptionId, TokenId, UserId
+from buildyard.domain.ids import BuildId, GroupId, LogId, SubscriptionId, TokenId, UserId
 from buildyard.domain.labels import Offer
 from buildyard.domain.notifications import Action, Condition, Event, Rule, WebhookTarget
 from buildyard.domain.retention import Bounds, What
@@ -30,6 +30,7 @@ from buildyard.domain.yard import Yard
 from buildyard.engine import (
     approvals,
     audit,
+    build_groups,
     build_lists,
     builds,
     claiming,
@@ -39,6 +40,7 @@ from buildyard.engine import (
     images,
     leasing,
     log_reading,
+    manifest_jobs,
     notifications,
     overview,
     own_secrets,
@@ -69,7 +71,9 @@ from buildyard.engine import (
     yard,
     yard_book,
 )
+from buildyard.engine.build_groups import NewGroup
 from buildyard.engine.builds import Submission
+from buildyard.engine.manifest_jobs import NewManifestJob
 from buildyard.engine.triggers import Wish
 from buildyard.protocol import (
     VERSION,
@@ -100,6 +104,8 @@ MEANS = notifications.Means(actions=(Action.WEBHOOK,), credentials=(), allow_loc
 OFFER = Offer(frozenset(), frozenset({"process"}), "x86_64-linux")
 HELLO = secrets.Place(project="hello")
 SECRET = secrets.NewSecret(name="TOKEN", value=SecretValue(b"a value"))
+MANIFEST = NewManifestJob(text="image: debian\ntasks: [{hello: echo hello}]\n", execute=False)
+PLANNED = manifest_jobs.plan_job(MANIFEST, manifest_jobs.ManifestOptions(), allow_local=False)
 READERS = {"viewer", "developer", "admin", "owner", "token to read", "administrator"}
 RUNNERS = {"developer", "admin", "owner", "administrator"}
 REPORTERS = RUNNERS | {"worker"}
@@ -127,6 +133,8 @@ class Place:
     upload: uploads.Upload
     rule: str
     delivery: str
+    manifest: BuildId
+    group: GroupId
     webhook: SubscriptionId
     own_secret: str
 
@@ -183,6 +191,10 @@ async def place(sqlite_world: World) -> Place:
     await engine.run(_add_trigger, SYSTEM, world, pipeline.uid)
     await engine.run(images.create_image, world.owner, slug="inner", url="example.org/inner:1", public=False)
     held_up = await world.submit(job("a", approval=Approval(roles=("viewer",))))
+    in_project = replace(MANIFEST, project="hello")
+    made = [await manifest_jobs.submit_manifest(engine, world.owner, in_project) for _ in range(2)]
+    collected = NewGroup(builds=(made[1].build.id,))
+    group = await engine.run(build_groups.create_group, world.owner, collected, allow_local=False)
     assert await secret_keys.prepare_keys(engine) == ""
     await engine.run(secrets.set_secret, world.owner, HELLO, SECRET, engine.keys)
     own = await engine.run(secrets.set_secret, world.owner, secrets.Place(account="bob"), SECRET, engine.keys)
@@ -200,6 +212,8 @@ async def place(sqlite_world: World) -> Place:
         upload=await uploads.store_upload(engine, world.owner, one_piece(b"a folder")),
         rule=told.uid,
         delivery=(await engine.read(_deliveries, world.owner, world.project.uid))[0].uid,
+        manifest=made[0].build.id,
+        group=group.group.id,
         webhook=(await engine.run(user_webhooks.create_user_webhook, world.owner, WEBHOOK, allow_local=False)).id,
         own_secret=own.secret.uid,
     )
@@ -230,6 +244,19 @@ def _hello() -> Hello:
     )  # fmt: skip
 
 
+async def _own_jobs(tx: Transaction, who: Actor) -> list[Any]:
+    return list((await manifest_jobs.list_jobs_of(tx, who)).views)
+
+
+async def _group_of(tx: Transaction, who: Actor, build: BuildId) -> object:
+    """A group of a build; its one fault is that the build is not theirs."""
+    try:
+        return await build_groups.create_group(tx, who, NewGroup(builds=(build,)), allow_local=False)
+    except Invalid as exc:
+        assert [fault.code for fault in exc.faults] == ["unknown_job"]
+        raise NotFound("job not found") from None
+
+
 Call = Callable[[Transaction, Actor, Place], Awaitable[object]]
 
 LETS_IN: dict[Callable[..., Any], tuple[set[str], Call]] = {
@@ -247,6 +274,26 @@ LETS_IN: dict[Callable[..., Any], tuple[set[str], Call]] = {
         {"viewer", "developer", "admin", "owner"},  # the submitter, an administrator, may not
         lambda tx, who, at: approvals.answer_approval(tx, who, at.held_up, granted=True),
     ),
+    manifest_jobs.queue_manifest: (
+        SIGNED_IN,  # each into a project of their own
+        lambda tx, who, _at: manifest_jobs.queue_manifest(tx, who, PLANNED, queue_limit=QUEUE_LIMIT),
+    ),
+    manifest_jobs.start_job: (RUNNERS, lambda tx, who, at: manifest_jobs.start_job(tx, who, at.manifest)),
+    manifest_jobs.cancel_job: (RUNNERS, lambda tx, who, at: manifest_jobs.cancel_job(tx, who, at.manifest)),
+    manifest_jobs.change_visibility: (
+        RUNNERS,
+        lambda tx, who, at: manifest_jobs.change_visibility(tx, who, at.manifest, Visibility.PUBLIC),
+    ),
+    build_groups.create_group: (
+        RUNNERS,
+        lambda tx, who, at: _group_of(tx, who, at.manifest),
+    ),
+    build_groups.get_group: (
+        {"owner", "token to read", "administrator"},
+        lambda tx, who, at: build_groups.get_group(tx, who, at.group),
+    ),
+    build_groups.start_group: (SELF, lambda tx, who, at: build_groups.start_group(tx, who, at.group)),
+    build_groups.cancel_group: (SELF, lambda tx, who, at: build_groups.cancel_group(tx, who, at.group)),
     builds.get_build: (READERS, lambda tx, who, at: builds.get_build(tx, who, at.build)),
     builds.get_build_by_id: (READERS, lambda tx, who, at: builds.get_build_by_id(tx, who, at.grant.build)),
     builds.list_builds: (READERS, lambda tx, who, at: builds.list_builds(tx, who, at.project, limit=9, offset=0)),
@@ -480,6 +527,10 @@ SHOWS: dict[Callable[..., Any], tuple[set[str], Call]] = {
         READERS,
         lambda tx, who, _at: build_lists.list_visible_builds(tx, who, limit=9, offset=0),
     ),
+    manifest_jobs.list_jobs_of: (
+        {"owner", "token to read", "administrator"},
+        lambda tx, who, _at: _own_jobs(tx, who),
+    ),
     audit.read_audit: (CONFIGURERS, lambda tx, who, _at: audit.read_audit(tx, who, limit=9)),
     build_lists.list_visible_audit: (
         CONFIGURERS,
@@ -552,10 +603,15 @@ CARRY_OUT = {
 }
 """What is made of several use-cases; each refuses whom they refuse."""
 
-FOR_ALL_SIGNED_IN = {uploads.store_upload, workflows.submit_workflow}
+FOR_ALL_SIGNED_IN = {uploads.store_upload, workflows.submit_workflow, manifest_jobs.submit_manifest}
 """What strangers may do too: with their own."""
 
 DECIDED_BY_THE_CALLER = {
+    "require_build",  # part of all that is about builds
+    "listed_builds",  # part of lists
+    "page_of_project",  # part of list_builds
+    "project_for",  # part of queue_manifest
+    "access_again",  # part of rebuild_build
     "claim_next_step",  # has_step and lease_next_step choose
     "image_faults",  # part of what makes pipelines; shows whether a slug may be used
     "is_valid_token",  # who shows the token is who it is about
