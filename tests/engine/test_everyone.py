@@ -253,8 +253,7 @@ async def _group_of(tx: Transaction, who: Actor, build: BuildId) -> object:
     try:
         return await build_groups.create_group(tx, who, NewGroup(builds=(build,)), allow_local=False)
     except Invalid as exc:
-        assert [fault.code for fault in exc.faults] == ["unknown_job"]
-        raise NotFound("job not found") from None
+        raise (NotFound if exc.faults[0].code == "unknown_job" else AssertionError)("job not found") from None
 
 
 Call = Callable[[Transaction, Actor, Place], Awaitable[object]]
