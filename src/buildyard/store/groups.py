@@ -21,9 +21,7 @@ LOCKED = Statement(select(groups.c.id).where(groups.c.id == given("key")).with_f
 BUILDS_OF = Statement(
     select(group_builds.c.build).where(group_builds.c.group == given("of")).order_by(group_builds.c.build)
 )
-OF_BUILD = Statement(
-    select(group_builds.c.group).where(group_builds.c.build == given("of")).order_by(group_builds.c.group)
-)
+OF_BUILD = Statement(select(group_builds.c.group).where(group_builds.c.build == given("of")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
