@@ -237,6 +237,30 @@ class Exit:
     detail: str = ""
 
 
+class Terminal(Protocol):
+    """A program on a terminal of its own in a workspace, and the worker's end of that terminal."""
+
+    async def read(self) -> bytes:
+        """What the program writes, as it comes; empty at the end. Who reads slowly slows the program down."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Keys as they are pressed; lost once the program has ended. Waits while the program does not read."""
+        ...
+
+    async def resize(self, rows: int, columns: int) -> None:
+        """The window has this size now."""
+        ...
+
+    async def ended(self) -> Exit:
+        """Wait for the program's end; CANCELLED, with the reason in `detail`, if the terminal was hung up."""
+        ...
+
+    async def hang_up(self, why: str) -> None:
+        """End the program and what it started; returns when that is dead. Idempotent; the first reason counts."""
+        ...
+
+
 class Workspace(Protocol):
     """A folder and the means to run commands in it, isolated as the executor promises.
 
@@ -269,6 +293,14 @@ class Workspace(Protocol):
 
     async def run(self, command: Command, output: OutputSink) -> Exit:
         """Run to the end and pass on all output. When it returns, nothing that it started runs any more."""
+        ...
+
+    async def open_terminal(self, command: Command, rows: int, columns: int) -> Terminal:
+        """Start a program on a terminal, beside what `run` runs and other terminals, within the same limits.
+
+        Those that were opened while `run` ran are hung up at its end: nothing of them runs when it returns. Raises
+        Invalid for a `cwd` outside, Unavailable if the workspace is closed or the executor has no terminals.
+        """
         ...
 
     async def kill(self) -> None:

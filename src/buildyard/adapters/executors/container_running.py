@@ -84,12 +84,7 @@ class ContainerRunning:
         return await self._keeper.run(self._write(_SCRIPT, start_script(command, self._place)), self._hear)
 
     def _write(self, name: str, text: str) -> str:
-        """Lay a script where the container sees it; its path there. It may hold secrets, so it is for its user only."""
-        file = self._place.control / name
-        file.unlink(missing_ok=True)
-        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
-            opened.write(text.encode(errors="surrogateescape"))
-        return f"{self._place.control_inside}/{name}"
+        return lay_script(self._place, name, text)
 
     async def _clear(self) -> None:
         await clear(self._keeper, self._write(_EMPTY, ""))
@@ -109,22 +104,9 @@ class ContainerRunning:
                 self._hear(stream, data)
         finally:
             connection.close()
-        status = await self._status(made["Id"])
+        status = await exit_status_of(self._engine, made["Id"])
         await self._clear()
         return status
-
-    async def _status(self, execution: str) -> int:
-        """The exit status; the engine may learn of the end a moment later than of the end of output."""
-        deadline = asyncio.get_running_loop().time() + _PATIENCE_S
-        pause = 0.005
-        while True:
-            found = await self._engine.call("GET", path_of("exec", execution, "json"))
-            if not found["Running"] and found.get("ExitCode") is not None:
-                return int(found["ExitCode"]) & 0xFF
-            if asyncio.get_running_loop().time() > deadline:
-                raise Unavailable("the container engine does not say how the command ended")
-            await asyncio.sleep(pause)
-            pause = min(0.2, pause * 2)
 
     async def _watch_clocks(self, command: Command) -> None:
         """Stop the command when its wall time is over or it has been silent for too long."""
@@ -137,6 +119,20 @@ class ContainerRunning:
                 self.stop(Stop.WALL if wall_left <= 0 else Stop.SILENT)
                 return
             await asyncio.sleep(min(wall_left, silent_left, 3600))
+
+
+async def exit_status_of(engine: ContainerEngine, execution: str) -> int:
+    """The exit status of an `exec`; the engine may learn of the end a moment later than of the end of output."""
+    deadline = asyncio.get_running_loop().time() + _PATIENCE_S
+    pause = 0.005
+    while True:
+        found = await engine.call("GET", path_of("exec", execution, "json"))
+        if not found["Running"] and found.get("ExitCode") is not None:
+            return int(found["ExitCode"]) & 0xFF
+        if asyncio.get_running_loop().time() > deadline:
+            raise Unavailable("the container engine does not say how the command ended")
+        await asyncio.sleep(pause)
+        pause = min(0.2, pause * 2)
 
 
 async def _end(working: "asyncio.Future[int]", kill: Callable[[], Awaitable[None]]) -> None:
@@ -153,6 +149,15 @@ async def _end(working: "asyncio.Future[int]", kill: Callable[[], Awaitable[None
         await asyncio.wait({working})
         if not working.cancelled():
             working.exception()
+
+
+def lay_script(place: Place, name: str, text: str) -> str:
+    """Lay a script where the container sees it; its path there. It may hold secrets, so it is for its user only."""
+    file = place.control / name
+    file.unlink(missing_ok=True)
+    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
+        opened.write(text.encode(errors="surrogateescape"))
+    return f"{place.control_inside}/{name}"
 
 
 def start_script(command: Command, place: Place) -> str:

@@ -27,7 +27,7 @@ from buildyard.adapters.executors.folders import Folders, abandoned_folders, mak
 from buildyard.adapters.executors.trees import MARKER_VARIABLE, Identity, identify
 from buildyard.domain.errors import Invalid, Unavailable
 from buildyard.domain.states import Cause, Result, Stream
-from buildyard.ports import Command, Exit, OutputSink, Probe, Workspace, WorkspaceRequest
+from buildyard.ports import Command, Exit, OutputSink, Probe, Terminal, Workspace, WorkspaceRequest
 
 STRENGTH = 0
 
@@ -105,6 +105,10 @@ class _DummyWorkspace:
     def _environment(self, command: Command) -> dict[str, str]:
         own = {"HOME": os.fspath(self._folders.home), "TMPDIR": os.fspath(self._folders.temporary)}
         return {**own, **command.environment, MARKER_VARIABLE: self._marker}
+
+    async def open_terminal(self, command: Command, rows: int, columns: int) -> Terminal:  # noqa: ARG002 - the port's
+        """See `ports.Workspace`. No process is started here, so there is nothing to talk to."""
+        raise Unavailable("the executor dummy starts no programs, so it has no terminals")
 
     async def kill(self) -> None:
         play = self._play

@@ -115,7 +115,7 @@ class ProcessExecutor:
             await group.remove()
             raise
         cpus = choose_cpus(request.limits, self._cgroups)
-        held = Held(request, folders, group, folders.tag, cpus, self._folders.clear)
+        held = Held(request, folders, group, folders.tag, cpus, self._folders.clear, self._identity)
         return TreeWorkspace(held, self._enclose(request, folders), self._reaper)
 
     def _enclose(self, request: WorkspaceRequest, folders: Folders) -> _Host:

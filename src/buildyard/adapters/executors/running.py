@@ -7,7 +7,7 @@ import os
 import struct
 import subprocess
 import termios
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -59,13 +59,24 @@ def _no_members() -> Iterable[int]:
     return ()
 
 
+async def _nothing_beside() -> None:
+    """Nothing runs beside the command."""
+
+
 class Running:
     """A command from before its start to the end of its tree. `stop` works at any time, also before the start."""
 
-    def __init__(self, reaper: Reaper, output: OutputSink, members: Callable[[], Iterable[int]] = _no_members) -> None:
+    def __init__(
+        self,
+        reaper: Reaper,
+        output: OutputSink,
+        members: Callable[[], Iterable[int]] = _no_members,
+        end_beside: Callable[[], Awaitable[None]] = _nothing_beside,
+    ) -> None:
         self._reaper = reaper
         self._output = output
         self._members = members
+        self._end_beside = end_beside
         self._loop = asyncio.get_running_loop()
         self._heard_at = self._loop.time()
         self._stop: Stop | None = None
@@ -112,6 +123,7 @@ class Running:
         status = leader.wait()
         self._reaper.drop(leader.pid)
         try:
+            await self._end_beside()
             await self._reaper.end(tag, self._members)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_DRAIN_S):

@@ -254,7 +254,8 @@ class SandboxExecutor:
             pool=self._pool,
         )
         cpus = choose_cpus(request.limits, self._cgroups)
-        return TreeWorkspace(Held(request, folders, group, tag, cpus, remove_folders), enclosure, self._reaper)
+        held = Held(request, folders, group, tag, cpus, remove_folders, self._identity)
+        return TreeWorkspace(held, enclosure, self._reaper)
 
     async def _take_network(self, request: WorkspaceRequest) -> Network | None:
         """The user-mode network if the job is to have one; it is found out once whether that works here."""

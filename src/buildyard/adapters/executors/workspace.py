@@ -9,11 +9,12 @@ from typing import Protocol
 from buildyard.adapters.executors.cgroups import Group, Hits
 from buildyard.adapters.executors.folders import Folders
 from buildyard.adapters.executors.running import Ended, Launch, Running, Stop
-from buildyard.adapters.executors.trees import Reaper
+from buildyard.adapters.executors.terminals import TreeTerminal, on_own_terminal
+from buildyard.adapters.executors.trees import Identity, Reaper
 from buildyard.domain.errors import Invalid, Unavailable
 from buildyard.domain.specs import Limits
 from buildyard.domain.states import Cause, Result
-from buildyard.ports import Command, Exit, OutputSink, WorkspaceRequest
+from buildyard.ports import Command, Exit, OutputSink, Terminal, WorkspaceRequest
 
 STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MIB = 1024 * 1024
@@ -85,6 +86,8 @@ class Held:
     clear: Callable[[Folders], Awaitable[None]]
     """Takes the folders away when the workspace is closed."""
 
+    identity: Identity
+
 
 class TreeWorkspace:
     """Implements `ports.Workspace`."""
@@ -94,6 +97,10 @@ class TreeWorkspace:
         self._enclosure = enclosure
         self._reaper = reaper
         self._running: Running | None = None
+        self._terminals: set[TreeTerminal] = set()
+        self._opened = 0
+        self._opening = asyncio.Lock()
+        self._hanging_up = False
         self._closing: asyncio.Task[None] | None = None
 
     @property
@@ -121,14 +128,20 @@ class TreeWorkspace:
         if self._closing is not None or self._running is not None:
             raise Unavailable("the workspace is closed" if self._closing else "the workspace runs a command already")
         check_command(command)
-        running = self._running = Running(self._reaper, output, self._held.group.members)
+        running = self._running = Running(
+            self._reaper, output, self._held.group.members, lambda: self._hang_up_all("the step has ended")
+        )
         try:
-            await self._enclosure.prepare()
+            async with self._opening:
+                await self._hang_up_all("a step begins")
+                await self._enclosure.prepare()
+                self._hanging_up = False
             return await self._run(command, running)
         except OSError as exc:
             raise Unavailable(f"cannot start commands: {exc}") from exc
         finally:
             self._running = None
+            self._hanging_up = False
             running.over.set()
 
     async def _run(self, command: Command, running: Running) -> Exit:
@@ -157,6 +170,34 @@ class TreeWorkspace:
             pty=command.pty,
         )
 
+    async def open_terminal(self, command: Command, rows: int, columns: int) -> Terminal:
+        """See `ports.Workspace`."""
+        check_command(command)
+        async with self._opening:
+            if self._closing is not None or self._hanging_up:
+                raise Unavailable("the workspace is closed" if self._closing else "the step is just ending")
+            try:
+                if self._running is None and not self._terminals:
+                    await self._enclosure.prepare()
+                return self._start_terminal(command, rows, columns)
+            except OSError as exc:
+                raise Unavailable(f"cannot open a terminal: {exc}") from exc
+
+    def _start_terminal(self, command: Command, rows: int, columns: int) -> TreeTerminal:
+        wrapped = self._enclosure.wrap(on_own_terminal(command))
+        self._opened += 1
+        request = self._held.request
+        tag = self._held.identity.tag(f"{request.key}:{request.marker}:terminal {self._opened}")
+        terminal = TreeTerminal(self._reaper, wrapped.fault, self._terminals.discard)
+        terminal.start(replace(self._launch(command, wrapped), tag=tag), rows, columns)
+        self._terminals.add(terminal)
+        return terminal
+
+    async def _hang_up_all(self, why: str) -> None:
+        """End all terminals; none is opened from here on until a command runs, or has ended."""
+        self._hanging_up = True
+        await asyncio.gather(*(terminal.hang_up(why) for terminal in tuple(self._terminals)))
+
     async def kill(self) -> None:
         """See `ports.Workspace`. Returns when the command's `run` does."""
         running = self._running
@@ -172,6 +213,8 @@ class TreeWorkspace:
 
     async def _close(self) -> None:
         await self.kill()
+        async with self._opening:
+            await self._hang_up_all("the workspace was removed")
         try:
             await self._enclosure.release()
             await self._held.group.remove()
