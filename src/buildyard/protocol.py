@@ -1,4 +1,4 @@
-"""The worker protocol, version 1: what workers and servers say to each other under `/worker/v1`.
+"""The worker protocol, version 2: what workers and servers say to each other under `/worker/v1`.
 
 Bodies are MessagePack. Every call carries `Authorization: Bearer TOKEN`. All calls may be repeated:
 a repeated one changes nothing and gets the same answer.
@@ -13,6 +13,7 @@ a repeated one changes nothing and gets the same answer.
 | `POST caches/find` | FindCache → CacheFound | which blob to restore |
 | `GET blobs/SHA256`, `HEAD` | → bytes | sources, inputs, caches |
 | `PUT blobs` | bytes → BlobStored | outputs, caches (streamed) |
+| `terminals/KEY` | WebSocket | a terminal that somebody wishes for: see TerminalWish |
 """
 
 from enum import StrEnum
@@ -23,8 +24,13 @@ import msgspec
 from buildyard.domain.specs import FolderSource, GitSource, JobSpec
 from buildyard.domain.states import Cause, Result, Stream
 
-VERSION = 1
-"""Raised when an older peer could misunderstand. Servers are upgraded before workers."""
+VERSION = 2
+"""Raised when an older peer could misunderstand. Servers are upgraded before workers.
+
+2: terminals; what a job may ask for that a worker of version 1 would pass over.
+"""
+
+TERMINALS_SINCE = 2
 
 SERVED = (VERSION - 1, VERSION)
 """The versions that a server serves."""
@@ -82,7 +88,8 @@ class Claim(Message, frozen=True, kw_only=True):
     """Ask for up to `free` jobs, waiting up to `wait_s` seconds.
 
     `have` are all attempts received so far and not yet reported finished; `cancelling` those of
-    them whose cancel wish has arrived, so that it does not end the wait again. A worker that ends is `leaving`.
+    them whose cancel wish has arrived, so that it does not end the wait again; `terminals` likewise the keys of
+    terminals. A worker that ends is `leaving`.
     """
 
     session: str
@@ -91,6 +98,7 @@ class Claim(Message, frozen=True, kw_only=True):
     cancelling: list[int] = []
     wait_s: float = 30.0
     leaving: bool = False
+    terminals: list[str] = []
 
 
 class StepGrant(Message, frozen=True, kw_only=True):
@@ -165,8 +173,51 @@ class JobGrant(Message, frozen=True, kw_only=True):
     notes: list[str] = []
 
 
+class TerminalWish(Message, frozen=True, kw_only=True):
+    """Somebody wants a terminal in an attempt's workspace, with a window of this size.
+
+    The worker opens a WebSocket at `terminals/KEY` and says there whether it could (TerminalOpened). From then on
+    bytes are keys one way and output the other, texts are the messages below. It hangs up when the socket closes.
+    """
+
+    key: str
+    attempt: int
+    rows: int
+    columns: int
+    term: str = ""
+
+
+class TerminalOpened(Message, frozen=True, kw_only=True, tag="opened"):
+    """The worker's first word: the program runs, or `refused` says why not."""
+
+    refused: str = ""
+
+
+class TerminalResized(Message, frozen=True, kw_only=True, tag="resized"):
+    """The window has another size."""
+
+    rows: int
+    columns: int
+
+
+class TerminalWatched(Message, frozen=True, kw_only=True, tag="watched"):
+    """The person's side is still there; a worker that hears nothing for TERMINAL_SILENCE_S hangs up."""
+
+
+class TerminalEnded(Message, frozen=True, kw_only=True, tag="ended"):
+    """The program has ended; `detail` says what ended it, if it did not end itself."""
+
+    status: int
+    detail: str = ""
+
+
+TerminalWord = TerminalOpened | TerminalResized | TerminalWatched | TerminalEnded
+TERMINAL_SILENCE_S = 90.0
+TERMINAL_WATCHED_S = 20.0
+
+
 class Claimed(Message, frozen=True, kw_only=True):
-    """Jobs to run; attempts whose cancel is wished; attempts that are no longer the worker's.
+    """Jobs to run; attempts whose cancel is wished; attempts that are no longer the worker's; wishes for terminals.
 
     A `paused` worker gets no jobs. A `draining` one neither: it leaves when it has none.
     """
@@ -176,6 +227,7 @@ class Claimed(Message, frozen=True, kw_only=True):
     drop: list[int] = []
     paused: bool = False
     draining: bool = False
+    terminals: list[TerminalWish] = []
 
 
 class Heartbeat(Message, frozen=True, kw_only=True):
@@ -301,7 +353,7 @@ class MetricValue(Message, frozen=True, kw_only=True):
 
 
 class Finished(Message, frozen=True, kw_only=True, tag="finished"):
-    """The attempt ended. Steps not reported finished have not run."""
+    """The attempt ended. Steps not reported finished have not run. Its workspace stays for `kept_s` more seconds."""
 
     attempt: int
     token: str
@@ -312,6 +364,7 @@ class Finished(Message, frozen=True, kw_only=True, tag="finished"):
     caches: list[SavedCache] = []
     tests: list[ReportedTests] = []
     metrics: list[MetricValue] = []
+    kept_s: int = 0
     at: int = 0
 
 

@@ -2,14 +2,14 @@
 
 from collections.abc import AsyncIterator
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 
 from buildyard.domain.errors import Invalid, LimitReached, TooLarge
 
 MIB = 1024 * 1024
 
 
-def client_of(request: Request) -> tuple[str, str]:
+def client_of(request: HTTPConnection) -> tuple[str, str]:
     """The address and the agent of who asks, as the audit log keeps them."""
     host = request.client.host if request.client else ""
     return host, request.headers.get("user-agent", "")[:200]

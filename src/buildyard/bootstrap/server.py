@@ -29,6 +29,7 @@ from buildyard.apis.sourcehut.graphql.app import graphql_app
 from buildyard.apis.sourcehut.graphql.execution import GraphqlConfig
 from buildyard.apis.sourcehut.web import PATHS as SOURCEHUT_WEB_PATHS
 from buildyard.apis.sourcehut.web import web_app
+from buildyard.apis.terminals import Switchboard
 from buildyard.apis.worker.routes import worker_app
 from buildyard.bootstrap.notifiers import notifiers_of, writers_of
 from buildyard.bootstrap.schema import prepare_schema
@@ -276,11 +277,15 @@ def server_app(engine: Engine, settings: Settings, book: YardBook | None = None)
     """The application of the whole server: every API at its own paths. `book` is that of its yard file."""
     registry = CollectorRegistry()
     gate = PasswordGate()
+    switchboard = Switchboard()
+    health = health_app(engine, registry)
     yard = book or YardBook()
     health = health_app(engine, registry, yard)
     mounts = [
-        Mount("/worker/v1", "worker", worker_app(engine, gate)),
-        Mount("/-/api/v1", "native", native_app(engine, gate, yard, body_bytes=settings.limits.body_bytes)),
+        Mount("/worker/v1", "worker", worker_app(engine, gate, switchboard)),
+        Mount(
+            "/-/api/v1", "native", native_app(engine, gate, yard, switchboard, body_bytes=settings.limits.body_bytes)
+        ),
         Mount("/-/hooks", "hooks", hooks_app(engine, yard.hooks, body_bytes=settings.limits.body_bytes)),
     ]
     mounts.append(Mount("/query", "graphql", graphql_app(engine, graphql_config(settings))))

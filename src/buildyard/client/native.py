@@ -56,6 +56,7 @@ from buildyard.client.messages import (
     Workers,
     Yard,
 )
+from buildyard.client.sockets import HandshakeRefused, TerminalSocket, open_socket
 from buildyard.domain.errors import (
     Conflict,
     EngineError,
@@ -72,6 +73,7 @@ from buildyard.domain.errors import (
 
 BASE = "/-/api/v1"
 CALL_S = 30.0
+ATTACH_S = 40.0
 WAIT_S = 20.0
 """How long the server is asked to hold a call that waits for news."""
 
@@ -111,7 +113,9 @@ class NativeClient:
 
     def __init__(self, url: str, authorization: str) -> None:
         headers = {"User-Agent": "buildyard", "Accept": "application/json"}
-        self._http = HttpClient(url, headers | ({"Authorization": authorization} if authorization else {}))
+        self._url = url
+        self._headers = headers | ({"Authorization": authorization} if authorization else {})
+        self._http = HttpClient(url, self._headers)
 
     async def close(self) -> None:
         """Close the kept connections."""
@@ -325,6 +329,16 @@ class NativeClient:
     async def reload_yard(self) -> Yard:
         """Take the server's yard file into force."""
         return await self._post("/yard/reload", Reason(), Yard)
+
+    async def attach(self, build: str, job: str, *, rows: int, columns: int, term: str) -> TerminalSocket:
+        """A shell in a job's workspace; the server answers once the worker has started it."""
+        query: dict[str, str | int] = {"job": job, "rows": rows, "columns": columns, "term": term}
+        try:
+            return await open_socket(
+                self._url, f"{BASE}/builds/{quote(build, safe='')}/attach", self._headers, query, patience_s=ATTACH_S
+            )
+        except HandshakeRefused as exc:
+            raise _error(exc.status, exc.body) from exc
 
     async def _get(self, path: str, answer: type[Answer], *, timeout: float = CALL_S) -> Answer:
         status, data = await self._http.call("GET", BASE + path, timeout=timeout)

@@ -6,6 +6,7 @@ from typing import TypeVar
 import msgspec
 
 from buildyard.client.http import HttpClient, Stream
+from buildyard.client.sockets import HandshakeRefused, TerminalSocket, open_socket
 from buildyard.domain.errors import (
     Conflict,
     EngineError,
@@ -67,7 +68,9 @@ class WorkerClient:
     """
 
     def __init__(self, url: str, token: str) -> None:
-        self._http = HttpClient(url, {"Authorization": f"Bearer {token}", "User-Agent": "buildyard-worker"})
+        self._url = url
+        self._headers = {"Authorization": f"Bearer {token}", "User-Agent": "buildyard-worker"}
+        self._http = HttpClient(url, self._headers)
 
     async def close(self) -> None:
         """Close the kept connections."""
@@ -114,6 +117,13 @@ class WorkerClient:
         """Store bytes; `size` is their number, if it is known."""
         async with self._http.open("PUT", f"{BASE}/blobs", data, size=size, headers=_BYTES) as reply:
             return _decode(reply.status, await reply.read(), BlobStored)
+
+    async def dial_terminal(self, key: str) -> TerminalSocket:
+        """Connect to whoever waits for a terminal. Conflict: that is not this server, but another may know."""
+        try:
+            return await open_socket(self._url, f"{BASE}/terminals/{key}", self._headers, patience_s=CALL_S)
+        except HandshakeRefused as exc:
+            raise _error(exc.status, exc.body) from exc
 
     async def _call(self, path: str, message: Message, answer: type[Answer], *, timeout: float = CALL_S) -> Answer:
         body = msgspec.msgpack.encode(message)

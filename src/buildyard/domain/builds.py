@@ -118,7 +118,8 @@ class Job:
 class Attempt:
     """One try of a job, held by a worker until `leased_until`.
 
-    `pipeline_number` counts tries of builds per pipeline: only those of a build's first job have one.
+    `pipeline_number` counts tries of builds per pipeline: only those of a build's first job have one. After its end
+    its workspace stays on the worker until `kept_until`, unless the worker ends before.
     """
 
     id: AttemptId
@@ -134,6 +135,7 @@ class Attempt:
     started_at: Moment | None
     finished_at: Moment | None
     row_version: int
+    kept_until: Moment | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

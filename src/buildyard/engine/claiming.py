@@ -38,8 +38,8 @@ async def hello(
 async def claim(engine: Engine, actor: Actor, message: Claim) -> Claimed:
     """Give jobs at once if there are any, else wait for some, for a cancel wish, or for the time to pass.
 
-    A cancel wish that the worker does not know of ends the wait, and so does the wish that it leaves, for one that
-    still asks for jobs.
+    A cancel wish that the worker does not know of ends the wait, so does one for a terminal, and the wish that it
+    leaves, for one that still asks for jobs.
     """
     if message.leaving:
         lost = await engine.run(leasing.leave, actor, message.session, message.have)
@@ -52,9 +52,12 @@ async def claim(engine: Engine, actor: Actor, message: Claim) -> Claimed:
             jobs = await _claim_once(engine, actor, message)
             wishes = await engine.read(leasing.wishes, actor, message.session)
             cancel = [int(key) for key in wishes.cancel if key not in told]
+            terminals = [wish for wish in wishes.terminals if wish.key not in message.terminals]
             left = deadline - time.monotonic()
-            if jobs or cancel or left <= 0 or (wishes.draining and message.free > 0):
-                return Claimed(jobs=jobs, cancel=cancel, paused=wishes.paused, draining=wishes.draining)
+            if jobs or cancel or terminals or left <= 0 or (wishes.draining and message.free > 0):
+                return Claimed(
+                    jobs=jobs, cancel=cancel, paused=wishes.paused, draining=wishes.draining, terminals=terminals
+                )
             await work.wait(min(left, SLOW_POLL))
 
 

@@ -26,7 +26,8 @@ from buildyard.engine.keyring import Keyring
 from buildyard.engine.lease_facts import with_facts, with_pins
 from buildyard.engine.planning import with_variables
 from buildyard.engine.settling import locked_build, settle
-from buildyard.protocol import SERVED, VERSION, Beat, Held, Hello, InputFile, JobGrant, StepGrant
+from buildyard.engine.terminals import wishes_of
+from buildyard.protocol import SERVED, VERSION, Beat, Held, Hello, InputFile, JobGrant, StepGrant, TerminalWish
 from buildyard.store import attempts, builds, jobs, kept, locks, pipelines, workers
 from buildyard.store.transactions import Transaction
 from buildyard.store.workers import Introduction, Worker
@@ -189,17 +190,19 @@ async def queues_with_room(tx: Transaction, worker: WorkerId, busy: Sequence[job
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What a worker shall do besides taking jobs: stop these attempts; take no jobs; leave when it has none."""
+    """What a worker shall do besides jobs: stop these attempts; take no jobs; leave when it has none; open terminals."""
 
     cancel: tuple[AttemptId, ...]
     paused: bool
     draining: bool
+    terminals: tuple[TerminalWish, ...]
 
 
 async def wishes(tx: Transaction, actor: Actor, session: str) -> Wishes:
     """What a session's worker shall do."""
     worker = await _session(tx, actor, session)
-    return Wishes(tuple(await attempts.cancels_of_worker(tx, worker.id)), worker.paused, worker.draining)
+    cancel = tuple(await attempts.cancels_of_worker(tx, worker.id))
+    return Wishes(cancel, worker.paused, worker.draining, await wishes_of(tx, worker))
 
 
 async def leave(tx: Transaction, actor: Actor, session: str, have: Sequence[int]) -> list[AttemptId]:

@@ -10,7 +10,7 @@ from buildyard.domain import transitions
 from buildyard.domain.access import Actor, require_worker, serves
 from buildyard.domain.builds import Attempt, Build, Job, Step
 from buildyard.domain.errors import Conflict, NotFound, Unavailable
-from buildyard.domain.ids import AttemptId, BuildId, LogId, Moment, Sha256, StepId
+from buildyard.domain.ids import SECOND, AttemptId, BuildId, LogId, Moment, Sha256, StepId
 from buildyard.domain.states import PASSED, Phase, Result, goes_with
 from buildyard.domain.trust import is_trusted
 from buildyard.engine import reports
@@ -35,6 +35,9 @@ from buildyard.protocol import (
 )
 from buildyard.store import attempts, builds, jobs, kept, pipelines
 from buildyard.store.transactions import Transaction
+
+MOST_KEPT_S = 30 * 24 * 3600
+"""Longer than a worker could mean it."""
 
 DONE = Ack(answer=Answer.DONE)
 STALE = Ack(answer=Answer.STALE, detail="the attempt is no longer this worker's")
@@ -314,6 +317,8 @@ class _Recording:
                     end = item
                     state = transitions.finished(item.result, item.cause, item.detail)
                     attempt = transitions.finish_attempt(attempt, state, at=at)
+                    if item.kept_s > 0:
+                        attempt = replace(attempt, kept_until=Moment(at + min(item.kept_s, MOST_KEPT_S) * SECOND))
         if end is not None:
             for step in [step for step in steps.values() if step.state.phase is Phase.RUNNING]:
                 steps[step.id] = transitions.finish_step(step, attempt.state, at=at)

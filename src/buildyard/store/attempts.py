@@ -58,6 +58,7 @@ _ATTEMPT = (
     attempts.c.started_at,
     attempts.c.finished_at,
     attempts.c.row_version,
+    attempts.c.kept_until,
 )
 _STEP = (
     steps.c.id,
@@ -113,6 +114,7 @@ MOVE = Statement(
         started_at=given("started_at"),
         finished_at=given("finished_at"),
         row_version=attempts.c.row_version + 1,
+        kept_until=given("kept_until"),
     )
     .returning(attempts.c.id)
 )
@@ -247,6 +249,7 @@ def _attempt(row: Row) -> Attempt:
         started_at=row[14],
         finished_at=row[15],
         row_version=row[16],
+        kept_until=row[17],
     )
 
 
@@ -433,6 +436,7 @@ def _attempt_row(new: NewAttempt, made: Attempt) -> dict[str, Value]:
         "started_at": None,
         "finished_at": None,
         "row_version": made.row_version,
+        "kept_until": None,
     }
 
 
@@ -485,6 +489,7 @@ async def save(tx: Transaction, before: Attempt, after: Attempt, *, project: Pro
         lost=int(after.state.lost),
         started_at=after.started_at,
         finished_at=after.finished_at,
+        kept_until=after.kept_until,
     )
     events.add_move(tx, "attempt", after.id, before.state, after.state, project=project, build=build)
     return after

@@ -761,6 +761,7 @@ attempts = Table(
     _moment("started_at", optional=True),
     _moment("finished_at", optional=True),
     _integer("row_version"),
+    _moment("kept_until", optional=True),
     UniqueConstraint("job", "number"),
     UniqueConstraint("pipeline", "pipeline_number"),
     Index("ix_attempts_build", "build"),
@@ -768,6 +769,20 @@ attempts = Table(
     Index("ix_attempts_worker", "worker", sqlite_where=UNFINISHED, postgresql_where=UNFINISHED),
     Index("ix_attempts_worker_id", "worker", "id"),
     sqlite_autoincrement=True,
+)
+
+terminals = Table(
+    "terminals",
+    metadata,
+    Column("key", BYTEWISE, primary_key=True),
+    _to("attempt", "attempts"),
+    _to("worker", "workers"),
+    _integer("rows"),
+    _integer("columns"),
+    _text("term"),
+    _moment("created_at"),
+    Index("ix_terminals_attempt", "attempt"),
+    Index("ix_terminals_worker", "worker", "created_at"),
 )
 
 steps = Table(

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from buildyard.client.worker import WorkerClient
@@ -12,6 +12,7 @@ from buildyard.ports import Executor, SourceFetcher
 from buildyard.worker.backoff import Backoff
 from buildyard.worker.config import WorkerConfig
 from buildyard.worker.folder import StateFolder
+from buildyard.worker.rooms import Rooms
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -30,6 +31,7 @@ class Bench:
     client: WorkerClient
     folder: StateFolder
     session: str
+    rooms: Rooms = field(default_factory=Rooms)
 
     async def patiently(self, work: Callable[[], Awaitable[Result]]) -> Result:
         """Do `work`, again while the server is away, for no longer than the configured patience."""

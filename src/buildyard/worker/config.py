@@ -13,7 +13,7 @@ class WorkerConfig:
     and proxy variables, read by settings). `host_network`: trusted jobs may ask for the host's network. `drain_s`
     is how long running jobs may go on after the first signal; None: to their end. `patience_s` is how long a job
     waits for a file transfer with a server that is away. A server of another version is asked again after
-    `incompatible_s`.
+    `incompatible_s`. At most `kept_workspaces` are kept after the ends of their jobs, with `kept_bytes` together.
     """
 
     name: str
@@ -30,3 +30,5 @@ class WorkerConfig:
     flush_s: float = 5.0
     patience_s: float = 60.0
     incompatible_s: float = 30.0
+    kept_workspaces: int = 4
+    kept_bytes: int = 10 * 1024**3

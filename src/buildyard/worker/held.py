@@ -69,8 +69,8 @@ class HeldAttempt:
         """A text without the values of the attempt's secrets."""
         return self.mask.text(text) if self.mask else text
 
-    def finish(self, ending: Ending) -> None:
-        """Tell the end."""
+    def finish(self, ending: Ending, *, kept_s: int = 0) -> None:
+        """Tell the end, and for how long the workspace stays."""
         self._ended = True
         self.reel.add(
             Finished(
@@ -83,6 +83,7 @@ class HeldAttempt:
                 caches=list(ending.caches),
                 tests=self.tests,
                 metrics=self.metrics,
+                kept_s=kept_s,
             )
         )
 

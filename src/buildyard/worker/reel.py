@@ -104,6 +104,10 @@ class Reel:
         """Bytes of output held in memory, but for the piece that grows."""
         return self._memory
 
+    def now(self) -> Moment:
+        """The time of what is told now."""
+        return self._clock.now()
+
     def size_of(self, log: int) -> int:
         """How many bytes were written to a log so far."""
         return self._sizes.get(log, 0)

@@ -28,6 +28,7 @@ from buildyard.protocol import (
     Hello,
     Item,
     JobGrant,
+    TerminalWish,
 )
 from buildyard.worker.attempt import run_attempt
 from buildyard.worker.backoff import Backoff
@@ -36,6 +37,7 @@ from buildyard.worker.clock import Clock, ticks
 from buildyard.worker.held import CANCELLED, INTERRUPTED, Ending, HeldAttempt
 from buildyard.worker.outbox import Listener, Outbox
 from buildyard.worker.reel import Reel
+from buildyard.worker.terminals import serve_terminal
 
 log = structlog.get_logger()
 
@@ -73,6 +75,7 @@ class Worker:
         self._sent_away = False
         self._paused = False
         self._idle = asyncio.Event()
+        self._terminals: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
         """Work until drained. Raises Forbidden (Unauthenticated) or Invalid if the server refuses it."""
@@ -90,7 +93,10 @@ class Worker:
                 await asyncio.wait(self._running)
             for task in (*loops, ended):
                 task.cancel()
-            await asyncio.gather(*loops, ended, return_exceptions=True)
+            for terminal in self._terminals.values():
+                terminal.cancel()
+            await asyncio.gather(*loops, ended, *self._terminals.values(), return_exceptions=True)
+            await self._bench.rooms.close()
         await self._leave()
 
     def drain(self) -> None:
@@ -200,13 +206,20 @@ class Worker:
         begun = self._accept(claimed.jobs, age_s=age_s)
         self._obey(claimed.cancel, claimed.drop)
         self._follow(paused=claimed.paused, draining=claimed.draining)
+        for wish in claimed.terminals:
+            self._open_terminal(wish)
         if not begun and age_s < PAUSE_S:
             await asyncio.sleep(PAUSE_S)
 
     def _claim_for(self, free: int, wait_s: float) -> Claim:
         cancelling = [attempt for attempt, held in self._held.items() if held.stopped is not None]
         return Claim(
-            session=self._bench.session, free=free, have=list(self._held), wait_s=wait_s, cancelling=cancelling
+            session=self._bench.session,
+            free=free,
+            have=list(self._held),
+            wait_s=wait_s,
+            cancelling=cancelling,
+            terminals=list(self._terminals),
         )
 
     async def _unless_outdated(self, call: asyncio.Task[Claimed], free: int) -> Claimed | None:
@@ -240,6 +253,19 @@ class Worker:
                 self._begin(grant)
                 begun = True
         return begun
+
+    def _open_terminal(self, wish: TerminalWish) -> None:
+        """Serve a wish for a terminal in a task of its own, once."""
+        if wish.key not in self._terminals:
+            may_run = wish.attempt in self._held and not self._bench.rooms.has(wish.attempt)
+            serving = asyncio.create_task(serve_terminal(self._bench, wish, may_run=may_run))
+            self._terminals[wish.key] = serving
+            serving.add_done_callback(lambda task: self._on_terminal_done(wish, task))
+
+    def _on_terminal_done(self, wish: TerminalWish, task: asyncio.Task[None]) -> None:
+        del self._terminals[wish.key]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("terminal_failed", attempt=wish.attempt, error="".join(format_exception(error)))
 
     def _begin(self, grant: JobGrant) -> None:
         reel = Reel(grant.attempt, grant.token, self._bench.folder.scratch, self._clock, self._outbox.wake)
@@ -343,6 +369,7 @@ class Worker:
         if held := self._held.get(attempt):
             log.warning("attempt_dropped", attempt=attempt)
             held.drop()
+            self._bench.rooms.remove(attempt)
             self._forget(attempt)
 
     def _forget(self, attempt: int) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from buildyard.apis.http import retry_after_of
@@ -35,7 +35,7 @@ STATUS: dict[type[EngineError], int] = {
 }
 
 
-def on_engine_error(_request: Request, exc: Exception) -> Response:
+def on_engine_error(_request: HTTPConnection, exc: Exception) -> Response:
     """The answer to an error of the engine."""
     status = next(STATUS[kind] for kind in type(exc).__mro__ if kind in STATUS)
     faults = exc.faults if isinstance(exc, Invalid) else ()

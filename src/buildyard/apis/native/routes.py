@@ -21,6 +21,7 @@ from buildyard.apis.native import (
     reports,
     retention,
     secrets,
+    terminals,
     triggers,
     workers,
     yard,
@@ -28,6 +29,7 @@ from buildyard.apis.native import (
 from buildyard.apis.native.auth import actor_of
 from buildyard.apis.native.errors import on_engine_error, on_http_error
 from buildyard.apis.native.schemas import MOST_BODY, M, decoded, number, whole
+from buildyard.apis.terminals import Switchboard
 from buildyard.apis.user_bytes import USER_BYTES, Stored, serve_bytes
 from buildyard.client import messages
 from buildyard.client.native import BASE, SEALED_HEADER
@@ -162,7 +164,12 @@ class BuildRoutes:
 
 
 def native_app(
-    engine: Engine, gate: PasswordGate, book: YardBook | None = None, *, body_bytes: int = MOST_BODY
+    engine: Engine,
+    gate: PasswordGate,
+    book: YardBook | None = None,
+    switchboard: Switchboard | None = None,
+    *,
+    body_bytes: int = MOST_BODY,
 ) -> Starlette:
     """The sub-application for `/-/api/v1`; a body may have `body_bytes`, and MOST_BODY at most."""
     limit = min(body_bytes, MOST_BODY)
@@ -188,6 +195,7 @@ def native_app(
             *triggers.trigger_routes(engine, gate, limit),
             *yard.yard_routes(engine, gate, book or YardBook()),
             *secrets.secret_routes(engine, gate, limit),
+            *terminals.terminal_routes(engine, gate, switchboard or Switchboard()),
         ],
         exception_handlers={EngineError: on_engine_error, HTTPException: on_http_error},
     )

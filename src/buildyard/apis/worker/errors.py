@@ -1,7 +1,7 @@
 """Errors as workers get them: a Failure in MessagePack."""
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from buildyard.domain.errors import (
@@ -36,7 +36,7 @@ def failure(status: int, text: str) -> Response:
     return Response(msgspec.msgpack.encode(Failure(error=text)), status, media_type="application/msgpack")
 
 
-def on_engine_error(_request: Request, exc: Exception) -> Response:
+def on_engine_error(_request: HTTPConnection, exc: Exception) -> Response:
     """The answer to an error of the engine."""
     status = next(STATUS[kind] for kind in type(exc).__mro__ if kind in STATUS)
     return failure(status, str(exc))

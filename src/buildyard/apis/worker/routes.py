@@ -11,8 +11,10 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from buildyard.apis.http import MIB, body_of, client_of, stream_of
+from buildyard.apis.terminals import Switchboard
 from buildyard.apis.user_bytes import range_of
 from buildyard.apis.worker.errors import on_engine_error, on_http_error
+from buildyard.apis.worker.terminals import terminal_routes
 from buildyard.domain.access import SYSTEM, Actor, require_worker
 from buildyard.domain.errors import EngineError, Invalid, NotFound
 from buildyard.domain.ids import Sha256
@@ -134,7 +136,7 @@ class WorkerRoutes:
         return _answer(BlobStored(sha256=info.sha256, size=info.size, receipt=receipt))
 
 
-def worker_app(engine: Engine, gate: PasswordGate) -> Starlette:
+def worker_app(engine: Engine, gate: PasswordGate, switchboard: Switchboard | None = None) -> Starlette:
     """The sub-application for `/worker/v1`."""
     routes = WorkerRoutes(engine, gate)
     return Starlette(
@@ -147,6 +149,7 @@ def worker_app(engine: Engine, gate: PasswordGate) -> Starlette:
             Route("/worker/v1/caches/find", routes.find_cache, methods=["POST"]),
             Route("/worker/v1/blobs/{sha256:str}", routes.get_blob, methods=["GET"]),
             Route("/worker/v1/blobs", routes.put_blob, methods=["PUT"]),
+            *terminal_routes(engine, gate, switchboard or Switchboard()),
         ],
         exception_handlers={EngineError: on_engine_error, HTTPException: on_http_error},
     )

@@ -776,6 +776,7 @@ def upgrade() -> None:
         sa.Column("started_at", sa.BigInteger(), nullable=True),
         sa.Column("finished_at", sa.BigInteger(), nullable=True),
         sa.Column("row_version", sa.Integer(), nullable=False),
+        sa.Column("kept_until", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(["build"], ["builds.id"], name=op.f("fk_attempts_build"), ondelete="CASCADE"),
         sa.ForeignKeyConstraint(["job"], ["jobs.id"], name=op.f("fk_attempts_job"), ondelete="CASCADE"),
         sa.ForeignKeyConstraint(["pipeline"], ["pipelines.id"], name=op.f("fk_attempts_pipeline"), ondelete="CASCADE"),
@@ -801,6 +802,21 @@ def upgrade() -> None:
         postgresql_where=sa.text("phase < 4"),
     )
     op.create_index("ix_attempts_worker_id", "attempts", ["worker", "id"])
+    op.create_table(
+        "terminals",
+        sa.Column("key", TEXT, nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("worker", sa.Integer(), nullable=False),
+        sa.Column("rows", sa.Integer(), nullable=False),
+        sa.Column("columns", sa.Integer(), nullable=False),
+        sa.Column("term", TEXT, server_default="", nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["attempt"], ["attempts.id"], name=op.f("fk_terminals_attempt"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["worker"], ["workers.id"], name=op.f("fk_terminals_worker"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("key", name=op.f("pk_terminals")),
+    )
+    op.create_index("ix_terminals_attempt", "terminals", ["attempt"])
+    op.create_index("ix_terminals_worker", "terminals", ["worker", "created_at"])
     op.create_table(
         "build_jobs",
         sa.Column("build", sa.Integer(), nullable=False),
