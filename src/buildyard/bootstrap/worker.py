@@ -119,6 +119,8 @@ async def work(settings: Settings, place: WorkerPlace, say: Callable[[str], None
         host_network=settings.worker.host_network,
         variables=settings.job_environment,
         drain_s=place.drain_seconds,
+        kept_workspaces=settings.worker.kept_workspaces,
+        kept_bytes=settings.worker.kept_bytes,
     )
     executors: Mapping[str, Executor] = {
         choice.name: make_executor(choice.name, settings, place.folder / "executors" / choice.name)

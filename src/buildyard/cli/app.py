@@ -244,6 +244,18 @@ def approve(
 
 
 @app.command()
+def attach(
+    build: BuildArgument,
+    job: Annotated[str, typer.Argument(metavar="[JOB]", help="Which of its jobs; its name or uid.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Open a shell where a job runs or has run; ends with the shell's exit status. Ctrl-] or ~. leaves."""
+    from buildyard.cli import attach as attaching
+
+    _end(carry_out(lambda: attaching.attach(build, job), as_json=as_json))
+
+
+@app.command()
 def doctor(as_json: AsJson = False) -> None:
     """Say what this machine can do and what to install."""
     from buildyard.cli.doctor import doctor as examine

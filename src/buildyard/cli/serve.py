@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import structlog
 import uvicorn
@@ -28,6 +29,9 @@ from buildyard.settings import BadSettings, Settings, process_environment, read_
 from buildyard.version import VERSION
 
 log = structlog.get_logger()
+
+SOCKET_MESSAGE = 1024 * 1024
+"""Longest message of a WebSocket."""
 
 GRACE_S = 1
 """How long requests that are being answered may take when the server stops."""
@@ -114,11 +118,21 @@ class _Listener(uvicorn.Server):
         self.listening.set()
 
 
+def _socket_protocol(*arguments: Any, **options: Any) -> asyncio.Protocol:
+    """Uvicorn's WebSockets, imported with the first of them, for their memory."""
+    from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+    return WebSocketsSansIOProtocol(*arguments, **options)
+
+
 @contextlib.asynccontextmanager
 async def _listening(app: ASGIApp, sockets: list[socket.socket]) -> AsyncIterator[None]:
     config = uvicorn.Config(
         app,
         http="httptools",
+        ws=_socket_protocol,
+        ws_max_size=SOCKET_MESSAGE,
+        ws_per_message_deflate=False,
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -42,7 +42,7 @@ class TerminalSocket:
         await self._send(msgspec.json.encode(word).decode())
 
     async def receive(self) -> bytes | TerminalWord | None:
-        """What comes next; None once the connection is closed, however. Words that are not understood are passed over."""
+        """What comes next; None once the connection is closed. Words that are not understood are passed over."""
         from websockets.exceptions import ConnectionClosed
 
         while True:
@@ -53,9 +53,10 @@ class TerminalSocket:
             if isinstance(data, bytes):
                 return data
             try:
-                return msgspec.json.decode(data, type=TerminalWord)
+                word: TerminalWord = msgspec.json.decode(data, type=TerminalWord)
             except (msgspec.DecodeError, msgspec.ValidationError):
                 continue
+            return word
 
     @property
     def parting(self) -> str:

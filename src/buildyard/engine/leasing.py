@@ -190,7 +190,7 @@ async def queues_with_room(tx: Transaction, worker: WorkerId, busy: Sequence[job
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What a worker shall do besides jobs: stop these attempts; take no jobs; leave when it has none; open terminals."""
+    """What a worker shall do besides jobs: stop attempts; take no jobs; leave when it has none; open terminals."""
 
     cancel: tuple[AttemptId, ...]
     paused: bool

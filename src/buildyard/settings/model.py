@@ -202,6 +202,14 @@ class Worker:
         "`PATH` of jobs. Empty: the usual folders of a system (`/usr/local/bin`, `/usr/bin`, …).",
         "BUILDYARD_WORKER_SEARCH_PATH",
     )
+    kept_workspaces: int = setting(
+        4,
+        "Most workspaces that stay after the ends of jobs which ask for that, for `buildyard attach`; 0: none does.",
+        "BUILDYARD_WORKER_KEPT_WORKSPACES",
+    )
+    kept_bytes: int = setting(
+        10 * GIB, "Most bytes of such workspaces together, as they are then.", "BUILDYARD_WORKER_KEPT_BYTES"
+    )
     host_network: bool = setting(
         True,
         "Whether jobs may ask for the host's own network (`network: host`), its loopback included; else they fail. "

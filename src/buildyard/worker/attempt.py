@@ -17,6 +17,7 @@ from buildyard.worker.bench import Bench
 from buildyard.worker.caches import Wanted, save_caches
 from buildyard.worker.commands import run_script
 from buildyard.worker.held import Ending, HeldAttempt
+from buildyard.worker.keeping import announce_keeping, keep_seconds, keep_workspace
 from buildyard.worker.outputs import keep_outputs
 from buildyard.worker.preparing import prepare
 from buildyard.worker.reports import read_reports
@@ -33,11 +34,12 @@ _SKIPPED = Ending(result=Result.SKIPPED)
 
 @dataclass(slots=True)
 class _Room:
-    """What an attempt has opened so far."""
+    """What an attempt has opened so far, and for how long the workspace shall stay after the end."""
 
     workspace: Workspace | None = None
     caches: list[Wanted] = field(default_factory=list)
     secrets: dict[str, str] = field(default_factory=dict, repr=False)
+    kept_s: int = 0
 
 
 async def run_attempt(bench: Bench, held: HeldAttempt) -> None:
@@ -55,10 +57,26 @@ async def run_attempt(bench: Bench, held: HeldAttempt) -> None:
         ending = await _ending(bench, held, room)
         if ending.cause is Cause.STORAGE or held.grant.spec.services:
             await _close(room, held)
-        held.finish(ending)
+        if not keep_seconds(held.grant.spec, ending) or room.workspace is None:
+            room.kept_s = 0
+        held.finish(ending, kept_s=room.kept_s)
+        _hand_over(bench, held, room)
     finally:
         timer.cancel()
+        bench.rooms.give_up(held.grant.attempt)
         await _close(room, held)
+
+
+def _hand_over(bench: Bench, held: HeldAttempt, room: _Room) -> None:
+    """The workspace stays if that was promised."""
+    if room.kept_s and room.workspace is not None:
+        workspace, room.workspace = room.workspace, None
+        keep_workspace(bench, held, workspace, room.secrets, room.kept_s)
+
+
+async def _announce(bench: Bench, held: HeldAttempt, room: _Room, step: StepLog, ended: Exit | Ending) -> None:
+    """The last lines of the last log."""
+    room.kept_s = await announce_keeping(bench, held, room.workspace, step, ended)
 
 
 async def _ending(bench: Bench, held: HeldAttempt, room: _Room) -> Ending:
@@ -102,6 +120,8 @@ async def _set_up(bench: Bench, held: HeldAttempt, room: _Room) -> Ending | None
         raise
     if ending is not None:
         step.say(ending.detail)
+    if ending is not None or not held.grant.spec.steps:
+        await _announce(bench, held, room, step, ending or _SUCCESS)
     step.finish(ending or _SUCCESS)
     return ending
 
@@ -177,13 +197,16 @@ async def _run_steps(bench: Bench, held: HeldAttempt, room: _Room) -> Ending:
         ended = await _run_step(bench, held, room, spec, step)
         if ended.result is not Result.SUCCESS:
             await _report(held, room, step)
+            await _announce(bench, held, room, step, ended)
             step.finish(ended)
             return _as_ending(ended, rows[number])
         if number < len(specs) and not _is_done(held, room.workspace):
             step.finish(ended)
             continue
         try:
-            return await _keep(bench, held, room, step)
+            ending = await _keep(bench, held, room, step)
+            await _announce(bench, held, room, step, ending)
+            return ending
         except asyncio.CancelledError:
             if held.stopped is not None:
                 step.say(held.stopped.detail)
@@ -208,7 +231,10 @@ async def _run_step(bench: Bench, held: HeldAttempt, room: _Room, spec: StepSpec
     try:
         ended = await run_script(bench, held, room.workspace, spec, step, room.secrets)
     except asyncio.CancelledError:
-        _tell_stop(held, step)
+        if held.stopped is not None:
+            step.say(held.stopped.detail)
+            await _announce(bench, held, room, step, held.stopped)
+            step.finish(held.stopped)
         raise
     if ended.detail:
         step.say(ended.detail)

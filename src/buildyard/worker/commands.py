@@ -12,6 +12,7 @@ from buildyard.worker.bench import Bench
 from buildyard.worker.environment import step_command
 from buildyard.worker.held import HeldAttempt
 from buildyard.worker.placing import place_script, remove_script
+from buildyard.worker.rooms import Place
 from buildyard.worker.setup import failed
 from buildyard.worker.step_log import StepLog
 
@@ -27,8 +28,9 @@ async def run_script(
         script = place_script(workspace.folder, spec.run)
         where = f"{workspace.inside}/{script}"
         command = step_command(bench.config, held.grant, spec, where, workspace.inside, secrets)
-        running = asyncio.ensure_future(workspace.run(command, step.write))
-        ended = await _until_stopped(workspace, running)
+        with bench.rooms.shown(held.grant.attempt, Place(workspace, command)):
+            running = asyncio.ensure_future(workspace.run(command, step.write))
+            ended = await _until_stopped(workspace, running)
     except (EngineError, OSError) as exc:
         ending = failed(exc, Cause.EXECUTOR)
         ended = Exit(status=126, result=ending.result, cause=ending.cause, detail=ending.detail)

@@ -1,11 +1,13 @@
 """Whether a job's workspace stays after the end, and the last lines of its log, which say so."""
 
 from buildyard.domain.ids import SECOND, Moment, iso
-from buildyard.domain.specs import JobSpec
+from buildyard.domain.specs import JobSpec, StepSpec
 from buildyard.domain.states import Cause, Result
 from buildyard.ports import Exit, Workspace
 from buildyard.worker.bench import Bench
+from buildyard.worker.environment import step_command
 from buildyard.worker.held import Ending, HeldAttempt
+from buildyard.worker.rooms import Place
 from buildyard.worker.step_log import StepLog
 
 
@@ -40,3 +42,12 @@ async def announce_keeping(
     until = iso(Moment(held.reel.now() + seconds * SECOND))
     log.say(f"the workspace stays until {until}; to get in: buildyard attach {held.grant.build} {spec.name}")
     return seconds
+
+
+def keep_workspace(
+    bench: Bench, held: HeldAttempt, workspace: Workspace, secrets: dict[str, str], seconds: int
+) -> None:
+    """Hand the workspace over to those that are kept; shells in it have the variables of the job's steps."""
+    nothing = StepSpec(name="attach", run="")
+    command = step_command(bench.config, held.grant, nothing, "", workspace.inside, secrets)
+    bench.rooms.keep(held.grant.attempt, Place(workspace, command), seconds)

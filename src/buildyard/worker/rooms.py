@@ -89,8 +89,10 @@ class Rooms:
         self._changed.set()
 
     def give_up(self, attempt: int) -> None:
-        """The room is not needed after all."""
-        self._kept.pop(attempt, None)
+        """A room that was reserved and not used is free again."""
+        kept = self._kept.get(attempt)
+        if kept is not None and kept.place is None:
+            del self._kept[attempt]
 
     async def _remove_after(self, attempt: int, workspace: Workspace, seconds: float) -> None:
         try:
