@@ -83,7 +83,7 @@ def _size(screen: int) -> tuple[int, int]:
 def _raw(keyboard: int) -> Iterator[None]:
     """Pass every key on, signals too; as it was before at the end."""
     before = termios.tcgetattr(keyboard)
-    tty.setraw(keyboard)
+    tty.setraw(keyboard, termios.TCSADRAIN)
     try:
         yield
     finally:
@@ -114,23 +114,27 @@ async def _join(socket: TerminalSocket, keyboard: int, screen: int) -> TerminalE
 async def _type(socket: TerminalSocket, keyboard: int) -> None:
     """Send keys until the wish to leave, or until the terminal is gone."""
     escape = Escape()
+    while True:
+        await _pressed(keyboard)
+        try:
+            keys = os.read(keyboard, _PIECE)
+        except OSError:
+            return
+        passed, leaves = escape.take(keys)
+        if passed:
+            with suppress(Unavailable):
+                await socket.send(passed)
+        if leaves or not keys:
+            return
+
+
+async def _pressed(keyboard: int) -> None:
+    """Wait until a key can be read. Reading blocks otherwise, so nobody is told of the same key twice."""
     loop = asyncio.get_running_loop()
     pressed = asyncio.Event()
     loop.add_reader(keyboard, pressed.set)
     try:
-        while True:
-            await pressed.wait()
-            pressed.clear()
-            try:
-                keys = os.read(keyboard, _PIECE)
-            except OSError:
-                return
-            passed, leaves = escape.take(keys)
-            if passed:
-                with suppress(Unavailable):
-                    await socket.send(passed)
-            if leaves or not keys:
-                return
+        await pressed.wait()
     finally:
         loop.remove_reader(keyboard)
 

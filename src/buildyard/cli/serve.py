@@ -130,7 +130,7 @@ async def _listening(app: ASGIApp, sockets: list[socket.socket]) -> AsyncIterato
     config = uvicorn.Config(
         app,
         http="httptools",
-        ws=_socket_protocol,
+        ws=_socket_protocol,  # type: ignore[arg-type]  # it is called like a class, and imports one when that is wanted
         ws_max_size=SOCKET_MESSAGE,
         ws_per_message_deflate=False,
         lifespan="off",
