@@ -62,6 +62,7 @@ from buildyard.engine import (
     sign_in,
     task_logs,
     telling_secrets,
+    terminals,
     triggers,
     uploads,
     user_webhooks,
@@ -224,6 +225,17 @@ _deliveries = partial(notifications.list_deliveries, state=None, below=2**31 - 1
 
 async def _require_secret(tx: Transaction, who: Actor, project: str) -> None:
     await telling_secrets.require_secret(tx, who, SIGNED, await projects.get_project(tx, SYSTEM, project), None)
+
+
+async def _wish_terminal(tx: Transaction, who: Actor, build: str) -> None:
+    await terminals.wish_terminal(tx, who, build, "first", terminals.Window(), key="a key", lease=30.0)
+
+
+async def _find_terminal(
+    tx: Transaction, who: Actor, build: str, find: Callable[[Transaction, Actor, str], Awaitable[object]]
+) -> None:
+    await _wish_terminal(tx, SYSTEM, build)
+    await find(tx, who, "a key")
 
 
 async def _add_trigger(tx: Transaction, _actor: Actor, world: World, pipeline: str) -> None:
@@ -411,6 +423,14 @@ LETS_IN: dict[Callable[..., Any], tuple[set[str], Call]] = {
     ),
     pipelines.list_pipelines: (READERS, lambda tx, who, at: pipelines.list_pipelines(tx, who, at.project)),
     pipelines.get_pipeline: (READERS, lambda tx, who, at: pipelines.get_pipeline(tx, who, at.project, at.pipeline)),
+    terminals.require_attachable: (RUNNERS, lambda tx, who, at: terminals.require_attachable(tx, who, at.build)),
+    terminals.wish_terminal: (RUNNERS, lambda tx, who, at: _wish_terminal(tx, who, at.build)),
+    terminals.withdraw_terminal: (SIGNED_IN, lambda tx, who, _at: terminals.withdraw_terminal(tx, who, "a key")),
+    terminals.find_terminal: (WORKERS, lambda tx, who, at: _find_terminal(tx, who, at.build, terminals.find_terminal)),
+    terminals.answer_terminal: (
+        WORKERS,
+        lambda tx, who, at: _find_terminal(tx, who, at.build, terminals.answer_terminal),
+    ),
     progress.standings: (WORKERS, lambda tx, who, _at: progress.standings(tx, who, [])),
     progress.record_progress: (
         WORKERS,

@@ -278,7 +278,6 @@ def server_app(engine: Engine, settings: Settings, book: YardBook | None = None)
     registry = CollectorRegistry()
     gate = PasswordGate()
     switchboard = Switchboard()
-    health = health_app(engine, registry)
     yard = book or YardBook()
     health = health_app(engine, registry, yard)
     mounts = [

@@ -115,6 +115,14 @@ class Sourcehut:
     graphql_playground: bool = setting(
         False, "Whether a browser that opens `/query` gets a page to try queries on.", "BUILDYARD_GRAPHQL_PLAYGROUND"
     )
+    shell_minutes: int = setting(
+        30,
+        "How long the workspace of a job with `shell: true` stays after its end, for `buildyard attach`.",
+        "BUILDYARD_SOURCEHUT_SHELL_MINUTES",
+    )
+    failed_minutes: int = setting(
+        0, "How long the workspace of a job that failed stays.", "BUILDYARD_SOURCEHUT_FAILED_MINUTES"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

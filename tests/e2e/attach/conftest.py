@@ -68,7 +68,7 @@ class Ground:
     async def finished(self, build: BuildView) -> BuildView:
         """Wait for a build's end."""
         async with asyncio.timeout(60):
-            while (found := await self.world.build(build)).build.state.phase is not Phase.FINISHED:
+            while (found := await self.world.build(build)).build.state.phase is not Phase.FINISHED:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         return found
 
