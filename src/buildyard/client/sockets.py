@@ -1,5 +1,7 @@
 """WebSockets from the client's side, for terminals. The library is imported with the first one, for its memory."""
 
+from __future__ import annotations
+
 import ssl
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -30,7 +32,7 @@ class HandshakeRefused(Exception):
 class TerminalSocket:
     """One end of a terminal's connection: bytes are keys or output, words are messages of the protocol."""
 
-    def __init__(self, connection: "ClientConnection") -> None:
+    def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
 
     async def send(self, data: bytes) -> None:
