@@ -153,6 +153,7 @@ def test_every_command_speaks_json(buildyard: Installation, build: str, write: W
         "notify add": ["notify", "add", "calm", "--webhook", "https://hooks.example.org/"],
         "notify list": ["notify", "list", "calm"],
         "notify remove": ["notify", "remove", "1"],
+        "deliveries key": ["deliveries", "key"],
         "deliveries list": ["deliveries", "list"],
         "deliveries resend": ["deliveries", "resend", "--dead"],
         "deliveries show": ["deliveries", "show", "1"],

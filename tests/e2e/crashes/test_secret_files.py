@@ -1,5 +1,6 @@
 """Files of secrets do not outlive a killed worker's jobs."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,9 @@ VALUE = b"AbCdEfGhIjKlMnOp\n"
 
 
 def holders(folder: Path) -> list[Path]:
-    """The files below a folder that hold the value."""
+    """The files below a folder, which may be changing, that hold the value."""
     found = []
-    for path in folder.rglob("*"):
+    for path in (Path(inside) / name for inside, _, names in os.walk(folder) for name in names):
         try:
             if path.is_file() and not path.is_symlink() and VALUE.strip() in path.read_bytes():
                 found.append(path)
