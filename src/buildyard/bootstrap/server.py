@@ -41,6 +41,7 @@ from buildyard.engine import identity
 from buildyard.engine.engine import Database, Engine, Policy, fresh_uid, system_clock
 from buildyard.engine.keyring import Keyring
 from buildyard.engine.loops import keep_time
+from buildyard.engine.manifest_plans import ManifestOptions
 from buildyard.engine.polling import Eyes, keep_looking
 from buildyard.engine.secret_keys import prepare_keys
 from buildyard.engine.sign_in import PasswordGate
@@ -107,6 +108,7 @@ async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
             keys=Keyring(settings.key_file),
             signing=SigningKey(settings.signing_key_file),
             writers=writers_of(graphql_config(settings)),
+            manifests=manifest_options(settings),
         )
         _prepare_signing(engine)
         if fault := await prepare_keys(engine):
@@ -270,7 +272,14 @@ def build_server_config(settings: Settings) -> BuildServerConfig:
 
 def graphql_config(settings: Settings) -> GraphqlConfig:
     """How GraphQL queries are answered."""
-    return GraphqlConfig(playground=settings.sourcehut.graphql_playground)
+    minutes = settings.sourcehut.timeout_minutes
+    timeout = f"{minutes // 60}h" if minutes % 60 == 0 else f"{minutes}m"
+    return GraphqlConfig(playground=settings.sourcehut.graphql_playground, build_timeout=timeout)
+
+
+def manifest_options(settings: Settings) -> ManifestOptions:
+    """How jobs made of manifests are run."""
+    return ManifestOptions(images=settings.sourcehut.images, timeout_s=60 * settings.sourcehut.timeout_minutes)
 
 
 def server_app(engine: Engine, settings: Settings, book: YardBook | None = None) -> ASGIApp:

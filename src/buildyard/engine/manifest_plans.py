@@ -27,7 +27,7 @@ from buildyard.engine.manifest_scripts import (
 JOB = "job"
 """The name of the one job."""
 
-TIMEOUT_S = 6 * 3600
+TIMEOUT_S = 4 * 3600
 ARTIFACT_BYTES = 1024 * 1024 * 1024
 
 _SYSTEMS = {

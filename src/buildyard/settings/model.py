@@ -112,6 +112,15 @@ class Secrets:
 class Sourcehut:
     """The builds.sr.ht API."""
 
+    images: dict[str, str] = setting(
+        dict,
+        "Container images by the names that manifests use; they win over those of well-known systems. "
+        "In the variable: `name=reference,name=reference`.",
+        "BUILDYARD_SOURCEHUT_IMAGES",
+    )
+    timeout_minutes: int = setting(
+        240, "How long a job made of a manifest may run, with its sources and artifacts.", "BUILDYARD_SOURCEHUT_TIMEOUT"
+    )
     graphql_playground: bool = setting(
         False, "Whether a browser that opens `/query` gets a page to try queries on.", "BUILDYARD_GRAPHQL_PLAYGROUND"
     )

@@ -148,6 +148,8 @@ def _check_work(settings: Settings) -> None:
         raise BadSettings("server.unsupported_seconds (BUILDYARD_UNSUPPORTED_SECONDS) must not be negative")
     if not 1 <= settings.server.lease_seconds <= 86_400:
         raise BadSettings("server.lease_seconds (BUILDYARD_LEASE_SECONDS) must lie between 1 and 86400")
+    if not 1 <= settings.sourcehut.timeout_minutes <= 10_080:
+        raise BadSettings("sourcehut.timeout_minutes (BUILDYARD_SOURCEHUT_TIMEOUT) must lie between 1 and 10080")
     for kept in fields(settings.retention):
         value = getattr(settings.retention, kept.name)
         most = 36_500 if kept.name.endswith("_days") else 2**40 if kept.name.endswith("_bytes") else 10_000_000
