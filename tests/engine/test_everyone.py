@@ -636,6 +636,7 @@ DECIDED_BY_THE_CALLER = {
     "is_valid_token",  # who shows the token is who it is about
     "with_secrets",  # part of claim_jobs
     "with_facts",  # part of claim_jobs
+    "with_tokens",  # part of claim_jobs
     "with_pins",  # part of claim_jobs
     "store_blob",  # callers check: store_output, store_upload, the worker's routes
     "check_health",  # tells no more than that the parts answer

@@ -1,15 +1,21 @@
 """What jobs of manifests are given when they are leased: facts, exact commits of several sources, installed secrets."""
 
 import pytest
+from sqlalchemy import update
 
-from buildyard.domain.errors import Invalid, Stale
+from buildyard.domain.access import ANONYMOUS, Actor, Permission
+from buildyard.domain.errors import Invalid, Stale, Unauthenticated
 from buildyard.domain.secrets import SecretKind, SecretValue
-from buildyard.domain.specs import GitSource, NamedSource, SecretUse
-from buildyard.engine import builds, revisions, secret_keys, secrets
+from buildyard.domain.specs import GitSource, NamedSource, SecretUse, TokenUse
+from buildyard.domain.states import Result
+from buildyard.engine import builds, identity, revisions, secret_keys, secrets
 from buildyard.engine.secrets import NewSecret, Place
 from buildyard.protocol import GrantedSecret, JobGrant, PinRevision
+from buildyard.store.statements import Statement, given
+from buildyard.store.tables import builds as build_rows
 from world import QUEUE_LIMIT, WORKER, World, job
 
+DISTRUST = Statement(update(build_rows).where(build_rows.c.id == given("build")).values(trusted=0))
 FIRST, SECOND, THIRD = "a" * 40, "b" * 40, "c" * 40
 APP = NamedSource(folder="app", git=GitSource(url="https://example.org/~bob/app", branch="main"))
 LIB = NamedSource(folder="lib", git=GitSource(url="https://example.org/~bob/lib"))
@@ -134,3 +140,69 @@ async def test_a_uid_does_not_reach_secrets_of_others(world: World) -> None:
 
     with pytest.raises(Invalid, match="there is no secret"):
         await world.submit(job("one", secrets=(SecretUse(name=view.secret.uid, given="install"),)))
+
+
+TOKEN = TokenUse(scopes=("jobs:write", "secrets:write", "*"))
+
+
+async def bearer(world: World, grant: JobGrant) -> Actor:
+    """Who a job is with its token."""
+    (secret,) = grant.secrets
+    assert (secret.variable, secret.path) == ("OAUTH2_TOKEN", "")
+    return await world.engine.read(identity.actor_of_token, ANONYMOUS, secret.value.decode())
+
+
+@pytest.mark.covers("worker.token")
+async def test_a_job_has_a_token_of_its_submitter_for_jobs_of_its_project_and_no_more(world: World) -> None:
+    await world.submit(job("one", token=TOKEN))
+    grant = await (await world.hand()).take()
+
+    actor = await bearer(world, grant)
+
+    assert (actor.name, actor.only_project) == (world.administrator.name, world.project.id)
+    assert actor.allowed == frozenset({Permission.READ, Permission.RUN, Permission.CANCEL})
+    shown = await world.engine.read(identity.list_tokens, world.administrator, None)
+    assert all(token.attempt is None for token in shown)
+
+
+@pytest.mark.covers("worker.token")
+async def test_a_token_counts_until_its_attempt_has_ended(world: World) -> None:
+    await world.submit(job("one", token=TOKEN), job("two", token=TOKEN))
+    hand = await world.hand(slots=2)
+    one, two = await hand.claim(2)
+    await bearer(world, one)
+
+    await hand.finish(one, Result.FAILURE)
+    with pytest.raises(Unauthenticated):
+        await bearer(world, one)
+    await bearer(world, two)
+    await hand.restart()
+    with pytest.raises(Unauthenticated):
+        await bearer(world, two)
+    again = await hand.take()
+
+    assert again.secrets != two.secrets
+    await bearer(world, again)
+
+
+@pytest.mark.covers("worker.token")
+async def test_a_claim_that_is_repeated_gives_the_same_token(world: World) -> None:
+    await world.submit(job("one", token=TOKEN))
+    hand = await world.hand()
+    first = await hand.take()
+
+    again = (await hand.poll(have=[])).jobs
+
+    assert [grant.secrets for grant in again] == [first.secrets]
+    await bearer(world, first)
+
+
+@pytest.mark.covers("worker.token")
+async def test_work_that_is_not_trusted_gets_no_token_and_its_log_says_so(world: World) -> None:
+    view = await world.submit(job("one", token=TOKEN))
+    await world.engine.database.run(lambda tx: tx.execute(DISTRUST, build=view.build.id))
+
+    grant = await (await world.hand()).take()
+
+    assert grant.secrets == []
+    assert grant.notes == ["OAUTH2_TOKEN: no token, for this build is not trusted"]

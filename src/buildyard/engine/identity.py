@@ -20,7 +20,8 @@ from buildyard.domain.access import (
 )
 from buildyard.domain.errors import Conflict, Fault, Forbidden, Invalid, NotFound, Unauthenticated
 from buildyard.domain.ids import AccountId, Moment, TokenId
-from buildyard.store import audit, identity, projects
+from buildyard.domain.states import Phase
+from buildyard.store import attempts, audit, identity, projects
 from buildyard.store.identity import Account, Token, User
 from buildyard.store.transactions import Transaction
 
@@ -90,11 +91,18 @@ async def actor_of_token(tx: Transaction, _anyone: Actor, secret: str) -> Actor:
         raise Unauthenticated("invalid or expired token")
     token, user = found
     ended = token.revoked_at is not None or (token.expires_at is not None and token.expires_at <= tx.now)
-    if ended or user.disabled_at is not None:
+    if ended or user.disabled_at is not None or not await _attempt_runs(tx, token):
         raise Unauthenticated("invalid or expired token")
     allowed = frozenset[Permission]().union(*(SCOPE_MAY.get(scope, frozenset()) for scope in token.scopes))
     actor = await _actor_for(tx, user, allowed)
     return replace(actor, only_project=token.project)
+
+
+async def _attempt_runs(tx: Transaction, token: Token) -> bool:
+    """Whether the attempt that a token was made for has not ended; true of other tokens."""
+    if token.attempt is None:
+        return True
+    return (await attempts.get(tx, token.attempt)).state.phase is not Phase.FINISHED
 
 
 async def _actor_for(tx: Transaction, user: User, allowed: frozenset[Permission]) -> Actor:

@@ -21,6 +21,7 @@ from buildyard.domain.labels import Offer, fits, requirement_of
 from buildyard.domain.specs import FolderSource, GitSource, JobSpec
 from buildyard.domain.states import Phase
 from buildyard.domain.trust import is_trusted
+from buildyard.engine.attempt_tokens import with_tokens
 from buildyard.engine.granting import with_secrets
 from buildyard.engine.keyring import Keyring
 from buildyard.engine.lease_facts import with_facts, with_pins
@@ -237,6 +238,7 @@ async def claim_jobs(
     grants = await _claim(tx, actor, session, free, have, usage=usage, lease=lease, charge=charge)
     grants = await with_pins(tx, actor, grants)
     grants = await with_secrets(tx, actor, keys or Keyring(), grants)
+    grants = await with_tokens(tx, actor, grants)
     return await with_facts(tx, actor, grants, public_url=public_url)
 
 

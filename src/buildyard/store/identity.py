@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from buildyard.domain.access import Role
 from buildyard.domain.errors import NotFound
-from buildyard.domain.ids import AccountId, Moment, ProjectId, TokenId, Uid, UserId
+from buildyard.domain.ids import AccountId, AttemptId, Moment, ProjectId, TokenId, Uid, UserId
 from buildyard.store.statements import Row, Statement, given, insertion
 from buildyard.store.tables import accounts, memberships, tokens, users
 from buildyard.store.transactions import Transaction
@@ -45,7 +45,7 @@ class Account:
 class Token:
     """A credential; only its SHA-256 is stored. `labels` fixes what a worker using it offers.
 
-    `defined_by` is the file that names it, if one does.
+    `defined_by` is the file that names it, if one does. One of an `attempt` counts while that runs.
     """
 
     id: TokenId
@@ -55,6 +55,7 @@ class Token:
     project: ProjectId | None
     labels: tuple[str, ...]
     defined_by: str
+    attempt: AttemptId | None
     created_at: Moment
     expires_at: Moment | None
     revoked_at: Moment | None
@@ -81,6 +82,7 @@ _TOKEN = (
     tokens.c.project,
     tokens.c.labels,
     tokens.c.defined_by,
+    tokens.c.attempt,
     tokens.c.created_at,
     tokens.c.expires_at,
     tokens.c.revoked_at,
@@ -113,8 +115,10 @@ TOKEN_BY_HASH = Statement(
     .where(tokens.c.hash == given("digest"))
 )
 TOKEN_BY_ID = Statement(select(*_TOKEN).where(tokens.c.id == given("key")))
-TOKENS_OF = Statement(select(*_TOKEN).where(tokens.c.user == given("of")).order_by(tokens.c.id))
-ALL_TOKENS = Statement(select(*_TOKEN).order_by(tokens.c.id))
+TOKENS_OF = Statement(
+    select(*_TOKEN).where(tokens.c.user == given("of"), tokens.c.attempt.is_(None)).order_by(tokens.c.id)
+)
+ALL_TOKENS = Statement(select(*_TOKEN).where(tokens.c.attempt.is_(None)).order_by(tokens.c.id))
 TOKENS_DEFINED_BY = Statement(select(*_TOKEN).where(tokens.c.defined_by == given("file")).order_by(tokens.c.id))
 CHANGE_TOKEN = Statement(
     update(tokens)
@@ -148,7 +152,7 @@ def _account(row: Row) -> Account:
 
 
 def _token(row: Row) -> Token:
-    key, user, name, scopes, project, labels, defined_by, created_at, expires_at, revoked_at = row
+    key, user, name, scopes, project, labels, defined_by, attempt, created_at, expires_at, revoked_at = row
     return Token(
         id=key,
         user=user,
@@ -157,6 +161,7 @@ def _token(row: Row) -> Token:
         project=project,
         labels=tuple(labels.split()),
         defined_by=defined_by,
+        attempt=attempt,
         created_at=created_at,
         expires_at=expires_at,
         revoked_at=revoked_at,
@@ -266,6 +271,7 @@ async def add_token(
     labels: tuple[str, ...],
     expires_at: Moment | None,
     defined_by: str = "",
+    attempt: AttemptId | None = None,
 ) -> Token:
     """Keep a token by its SHA-256."""
     (key,) = await tx.allocate("tokens")
@@ -279,6 +285,7 @@ async def add_token(
         project=project,
         labels=" ".join(labels),
         defined_by=defined_by,
+        attempt=attempt,
         created_at=tx.now,
         expires_at=expires_at,
         revoked_at=None,
@@ -313,7 +320,7 @@ async def find_token(tx: Transaction, digest: bytes) -> tuple[Token, User] | Non
 
 
 async def tokens_of(tx: Transaction, user: UserId | None) -> list[Token]:
-    """The tokens of one user, or of all."""
+    """The tokens of one user, or of all, without those of attempts."""
     rows = await tx.fetch(TOKENS_OF, of=user) if user is not None else await tx.fetch(ALL_TOKENS)
     return [_token(row) for row in rows]
 

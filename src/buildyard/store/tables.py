@@ -188,10 +188,12 @@ tokens = Table(
     _to("project", "projects", optional=True),
     _text("labels"),
     _text("defined_by"),
+    _to("attempt", "attempts", optional=True),
     _moment("created_at"),
     _moment("expires_at", optional=True),
     _moment("revoked_at", optional=True),
     Index("ix_tokens_user", "user"),
+    Index("ix_tokens_attempt", "attempt"),
     sqlite_autoincrement=True,
 )
 

@@ -337,26 +337,6 @@ def upgrade() -> None:
     op.create_index("ix_revisions_project_id", "revisions", ["project", "id"])
     op.create_index("ix_revisions_repository_commit", "revisions", ["repository", "commit"])
     op.create_table(
-        "tokens",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("hash", sa.LargeBinary(), nullable=False),
-        sa.Column("user", sa.Integer(), nullable=False),
-        sa.Column("name", TEXT, server_default="", nullable=False),
-        sa.Column("scopes", TEXT, server_default="", nullable=False),
-        sa.Column("project", sa.Integer(), nullable=True),
-        sa.Column("labels", TEXT, server_default="", nullable=False),
-        sa.Column("defined_by", TEXT, server_default="", nullable=False),
-        sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.Column("expires_at", sa.BigInteger(), nullable=True),
-        sa.Column("revoked_at", sa.BigInteger(), nullable=True),
-        sa.ForeignKeyConstraint(["project"], ["projects.id"], name=op.f("fk_tokens_project"), ondelete="CASCADE"),
-        sa.ForeignKeyConstraint(["user"], ["users.id"], name=op.f("fk_tokens_user"), ondelete="CASCADE"),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_tokens")),
-        sa.UniqueConstraint("hash", name=op.f("uq_tokens_hash")),
-        sqlite_autoincrement=True,
-    )
-    op.create_index("ix_tokens_user", "tokens", ["user"])
-    op.create_table(
         "triggers",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("project", sa.Integer(), nullable=False),
@@ -1264,6 +1244,29 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("attempt", "secret", name=op.f("pk_secret_uses")),
     )
     op.create_index("ix_secret_uses_secret", "secret_uses", ["secret"])
+    op.create_table(
+        "tokens",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.Column("user", sa.Integer(), nullable=False),
+        sa.Column("name", TEXT, server_default="", nullable=False),
+        sa.Column("scopes", TEXT, server_default="", nullable=False),
+        sa.Column("project", sa.Integer(), nullable=True),
+        sa.Column("labels", TEXT, server_default="", nullable=False),
+        sa.Column("defined_by", TEXT, server_default="", nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=True),
+        sa.Column("revoked_at", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(["attempt"], ["attempts.id"], name=op.f("fk_tokens_attempt"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["project"], ["projects.id"], name=op.f("fk_tokens_project"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["user"], ["users.id"], name=op.f("fk_tokens_user"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_tokens")),
+        sa.UniqueConstraint("hash", name=op.f("uq_tokens_hash")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_tokens_user", "tokens", ["user"])
+    op.create_index("ix_tokens_attempt", "tokens", ["attempt"])
     if op.get_context().dialect.name == "postgresql":
         op.create_foreign_key(
             op.f("fk_pipelines_latest_version"),
