@@ -152,7 +152,7 @@ async def bearer(world: World, grant: JobGrant) -> Actor:
     return await world.engine.read(identity.actor_of_token, ANONYMOUS, secret.value.decode())
 
 
-@pytest.mark.covers("worker.token")
+@pytest.mark.covers("worker.lent_token")
 async def test_a_job_has_a_token_of_its_submitter_for_jobs_of_its_project_and_no_more(world: World) -> None:
     await world.submit(job("one", token=TOKEN))
     grant = await (await world.hand()).take()
@@ -165,7 +165,7 @@ async def test_a_job_has_a_token_of_its_submitter_for_jobs_of_its_project_and_no
     assert all(token.attempt is None for token in shown)
 
 
-@pytest.mark.covers("worker.token")
+@pytest.mark.covers("worker.lent_token")
 async def test_a_token_counts_until_its_attempt_has_ended(world: World) -> None:
     await world.submit(job("one", token=TOKEN), job("two", token=TOKEN))
     hand = await world.hand(slots=2)
@@ -185,7 +185,7 @@ async def test_a_token_counts_until_its_attempt_has_ended(world: World) -> None:
     await bearer(world, again)
 
 
-@pytest.mark.covers("worker.token")
+@pytest.mark.covers("worker.lent_token")
 async def test_a_claim_that_is_repeated_gives_the_same_token(world: World) -> None:
     await world.submit(job("one", token=TOKEN))
     hand = await world.hand()
@@ -197,7 +197,7 @@ async def test_a_claim_that_is_repeated_gives_the_same_token(world: World) -> No
     await bearer(world, first)
 
 
-@pytest.mark.covers("worker.token")
+@pytest.mark.covers("worker.lent_token")
 async def test_work_that_is_not_trusted_gets_no_token_and_its_log_says_so(world: World) -> None:
     view = await world.submit(job("one", token=TOKEN))
     await world.engine.database.run(lambda tx: tx.execute(DISTRUST, build=view.build.id))
