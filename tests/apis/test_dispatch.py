@@ -35,6 +35,13 @@ def test_the_longest_path_of_whole_segments_decides() -> None:
     assert {path: dispatcher.owner_of(path) for path in owners} == owners
 
 
+def test_a_beginning_of_a_segment_is_owned_where_no_whole_segments_are() -> None:
+    people, logs, rest = Named("people"), Named("logs"), Named("rest")
+    dispatcher = Dispatcher([Mount("/~*", "a", people), Mount("/logs", "b", logs)], fallback=rest)
+    owners = {"/~bob": people, "/~bob.svg": people, "/~bob/x/y": people, "/logs/~bob": logs, "/bob": rest, "/": rest}
+    assert {path: dispatcher.owner_of(path) for path in owners} == owners
+
+
 def test_two_owners_of_one_path_are_refused() -> None:
     with pytest.raises(ValueError, match="belongs to a and to b"):
         Dispatcher([Mount("/api", "a", Named("a")), Mount("/api/", "b", Named("b"))], fallback=Named("rest"))

@@ -1,4 +1,4 @@
-"""Which API owns which path: one table of whole path segments, longest match first."""
+"""Which API owns which path: one table of whole path segments, longest match first, then beginnings of a segment."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A path (`/api/projects`) and all below it, owned by one application."""
+    """A path (`/api/projects`) and all below it, owned by one application; `/~*` is all that begins with `/~`."""
 
     path: str
     owner: str
@@ -26,6 +26,7 @@ class Dispatcher:
                 raise ValueError(f"{mount.path} belongs to {self._table[key].owner} and to {mount.owner}")
             self._table[key] = mount
         self._deepest = max((len(key) for key in self._table), default=0)
+        self._beginnings = [mount for mount in self._table.values() if mount.path.endswith("*")]
         self._fallback = fallback
 
     @property
@@ -39,6 +40,9 @@ class Dispatcher:
         for length in range(min(len(segments), self._deepest), 0, -1):
             mount = self._table.get(segments[:length])
             if mount is not None:
+                return mount.app
+        for mount in self._beginnings:
+            if path.startswith(mount.path[:-1]):
                 return mount.app
         return self._fallback
 
