@@ -28,6 +28,7 @@ from buildyard.domain.transitions import finished
 from buildyard.domain.triggers import Manual
 from buildyard.domain.yard import Yard
 from buildyard.engine import (
+    account_builds,
     approvals,
     audit,
     build_groups,
@@ -280,6 +281,10 @@ LETS_IN: dict[Callable[..., Any], tuple[set[str], Call]] = {
         lambda tx, who, at: builds.submit_build(
             tx, who, at.project, at.pipeline, Submission(), queue_limit=QUEUE_LIMIT
         ),
+    ),
+    account_builds.list_account_builds: (
+        READERS,
+        lambda tx, who, _at: account_builds.list_account_builds(tx, who, "bob", limit=9),
     ),
     approvals.answer_approval: (
         {"viewer", "developer", "admin", "owner"},  # the submitter, an administrator, may not
@@ -542,6 +547,14 @@ LETS_IN: dict[Callable[..., Any], tuple[set[str], Call]] = {
 """Who is not refused. What is asked for is in a private project, or is the owner's own."""
 
 SHOWS: dict[Callable[..., Any], tuple[set[str], Call]] = {
+    account_builds.find_account_builds: (
+        READERS,
+        lambda tx, who, _at: account_builds.find_account_builds(tx, who, "bob", limit=9),
+    ),
+    build_lists.newest_of_projects: (
+        READERS,
+        lambda tx, who, at: build_lists.newest_of_projects(tx, who, [at.world.project], 9),
+    ),
     build_lists.list_visible_builds: (
         READERS,
         lambda tx, who, _at: build_lists.list_visible_builds(tx, who, limit=9, offset=0),

@@ -43,6 +43,21 @@ async def page_of_project(
     return _merged(pages, limit, offset)
 
 
+async def newest_of_projects(tx: Transaction, actor: Actor, of: Sequence[Project], count: int) -> list[BuildView]:
+    """The newest builds that the actor finds in these projects, also in one that only lists of builds open to them."""
+    if Permission.READ not in actor.allowed:
+        return []
+    pages: list[_Page] = []
+    for project in of:
+        if actor.only_project not in (None, project.id):
+            continue
+        if may(actor, Permission.READ, project.owner) and is_listed(actor, project.owner):
+            pages.append(await page_of_project(tx, actor, project, limit=count, offset=0))
+        else:
+            pages += await _by_own_lists(tx, actor, project.id, count)
+    return _merged(pages, count, 0)[0]
+
+
 _Page = tuple[list[BuildView], int]
 
 

@@ -166,6 +166,16 @@ _GRANTED = (
     .where(build_access.c.grantee == given("named"), LISTED)
 )
 PAGE_GRANTED = _page(_GRANTED, build_access.c.build)
+PAGE_OF_PIPELINE = Statement(
+    _VIEW.where(
+        builds.c.pipeline == given("of"),
+        builds.c.name == given("called"),
+        builds.c.id < given("before"),
+        builds.c.removed_at.is_(None),
+    )
+    .order_by(builds.c.id.desc())
+    .limit(given("most"))
+)
 PAGE_GRANTED_OF_PROJECT = _page(_GRANTED.where(builds.c.project == given("within")), build_access.c.build)
 _OF_SUBMITTER = (
     _VIEW.where(builds.c.submitter == given("of"), builds.c.id <= given("from_id"), builds.c.removed_at.is_(None))
@@ -426,6 +436,16 @@ async def of_submitter(
 async def total_of_submitter(tx: Transaction, submitter: UserId, *, manifests_only: bool) -> int:
     """How many builds (or those made of manifests) a user has submitted."""
     return await counters.value(tx, "user", submitter, "manifests" if manifests_only else "builds")
+
+
+ABOVE_ALL = BuildId(2**31 - 1)
+"""No build has a higher id."""
+
+
+async def page_of_pipeline(tx: Transaction, pipeline: PipelineId, before: BuildId, count: int) -> list[BuildView]:
+    """The newest builds of a pipeline with ids below `before`."""
+    rows = await tx.fetch(PAGE_OF_PIPELINE, of=pipeline, called="build", before=before, most=count)
+    return [_view(row) for row in rows]
 
 
 async def revision(tx: Transaction, key: RevisionId) -> Revision:

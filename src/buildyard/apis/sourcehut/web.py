@@ -6,6 +6,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from buildyard.apis.http import retry_after_of
 from buildyard.apis.sourcehut.files import FileRoutes
+from buildyard.apis.sourcehut.people import PeopleRoutes
 from buildyard.domain.errors import (
     Conflict,
     EngineError,
@@ -21,7 +22,7 @@ from buildyard.domain.errors import (
 from buildyard.engine.engine import Engine
 from buildyard.engine.sign_in import PasswordGate
 
-PATHS = ("/logs",)
+PATHS = ("/logs", "/~*")
 """What this application owns, for the dispatcher."""
 
 STATUS: dict[type[EngineError], int] = {
@@ -59,7 +60,7 @@ def _said(status: int, text: str, headers: dict[str, str]) -> Response:
 def web_app(engine: Engine, gate: PasswordGate) -> Starlette:
     """The sub-application for PATHS."""
     app = Starlette(
-        routes=FileRoutes(engine, gate).routes(),
+        routes=[*FileRoutes(engine, gate).routes(), *PeopleRoutes(engine, gate).routes()],
         exception_handlers={EngineError: on_engine_error, 404: on_http_error, 405: on_http_error},
     )
     app.router.redirect_slashes = False
