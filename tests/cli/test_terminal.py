@@ -93,8 +93,8 @@ def test_colours_appear_on_a_terminal_only(buildyard: Installation, build: str, 
     assert "\x1b[" in on_a_terminal(buildyard, *words)[1]
 
 
-REFUSED = {"deliveries show", "trigger", "yard diff", "yard reload", "image load"}
-"""Commands whose answer here is an error: there is no delivery, trigger, yard file or image."""
+REFUSED = {"attach", "deliveries show", "trigger", "yard diff", "yard reload", "image load"}
+"""Commands whose answer here is an error: there is no build to enter, delivery, trigger, yard file or image."""
 
 
 def commands(group: typer.Typer, before: str = "") -> set[str]:
@@ -153,6 +153,7 @@ def test_every_command_speaks_json(buildyard: Installation, build: str, write: W
         "notify add": ["notify", "add", "calm", "--webhook", "https://hooks.example.org/"],
         "notify list": ["notify", "list", "calm"],
         "notify remove": ["notify", "remove", "1"],
+        "attach": ["attach", "999999"],
         "deliveries key": ["deliveries", "key"],
         "deliveries list": ["deliveries", "list"],
         "deliveries resend": ["deliveries", "resend", "--dead"],
