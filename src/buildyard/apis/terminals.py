@@ -11,9 +11,6 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from buildyard.domain.errors import EngineError, Invalid
 from buildyard.protocol import TerminalOpened, TerminalWord
 
-CHECK_S = 30.0
-"""How often it is asked whether who is attached still may be."""
-
 LEFT = "websocket.disconnect"
 _POLICY, _AWAY = 1008, 1001
 
@@ -28,9 +25,13 @@ class Call:
 
 
 class Switchboard:
-    """Who waits, in this process, for a worker to open which terminal."""
+    """Who waits, in this process, for a worker to open which terminal.
 
-    def __init__(self) -> None:
+    Every `check_s` seconds it is asked whether who is attached still may be.
+    """
+
+    def __init__(self, *, check_s: float = 30.0) -> None:
+        self.check_s = check_s
         self._expected: dict[str, asyncio.Future[Call]] = {}
 
     @contextmanager
@@ -69,13 +70,15 @@ async def first_word(socket: WebSocket) -> TerminalOpened:
     return word
 
 
-async def pass_on(person: WebSocket, worker: WebSocket, still_allowed: Callable[[], Awaitable[object]]) -> None:
+async def pass_on(
+    person: WebSocket, worker: WebSocket, still_allowed: Callable[[], Awaitable[object]], *, check_s: float
+) -> None:
     """Carry frames both ways, unread, until one side leaves or `still_allowed` raises; then close both.
 
     Neither side is read faster than the other takes it.
     """
     copies = [asyncio.create_task(_copy(person, worker)), asyncio.create_task(_copy(worker, person))]
-    checks = asyncio.create_task(_check(still_allowed))
+    checks = asyncio.create_task(_check(still_allowed, check_s))
     try:
         await asyncio.wait({*copies, checks}, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -93,10 +96,10 @@ async def _copy(source: WebSocket, target: WebSocket) -> None:
         await target.send({"type": "websocket.send", kind: message[kind]})
 
 
-async def _check(still_allowed: Callable[[], Awaitable[object]]) -> None:
+async def _check(still_allowed: Callable[[], Awaitable[object]], check_s: float) -> None:
     """Return once it is no longer allowed."""
     while True:
-        await asyncio.sleep(CHECK_S)
+        await asyncio.sleep(check_s)
         try:
             await still_allowed()
         except EngineError:

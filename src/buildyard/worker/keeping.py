@@ -32,7 +32,7 @@ async def announce_keeping(
         config = bench.config
         refusal = await bench.rooms.reserve(
             held.grant.attempt,
-            (workspace.folder, workspace.home),
+            tuple(dict.fromkeys((workspace.folder, workspace.home))),
             most=config.kept_workspaces,
             most_bytes=config.kept_bytes,
         )

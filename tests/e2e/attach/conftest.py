@@ -3,8 +3,8 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -142,21 +142,32 @@ async def _working(ground: Ground, config: dict[str, object]) -> AsyncIterator[N
 
 
 @asynccontextmanager
-async def listening(ground: Ground) -> AsyncIterator[None]:
-    """The server, at a port that stays the same."""
-    engine, gate, switchboard = ground.world.engine, PasswordGate(), Switchboard()
-    mounts = [
-        Mount("/worker/v1", "worker", worker_app(engine, gate, switchboard)),
-        Mount("/-/api/v1", "native", native_app(engine, gate, switchboard=switchboard)),
-    ]
-    place = socket.socket()
-    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    place.bind(("127.0.0.1", int(ground.url.rpartition(":")[2] or 0)))
-    place.listen()
-    ground.url = f"http://127.0.0.1:{place.getsockname()[1]}"
-    with place:
-        async with _listening(Dispatcher(mounts, fallback=start_app()), [place]):
-            yield
+async def listening(ground: Ground) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """The server, at a port that stays the same; what is given stops it and starts another."""
+    engine, gate = ground.world.engine, PasswordGate()
+
+    def serving(stack: AsyncExitStack) -> Awaitable[None]:
+        switchboard = Switchboard(check_s=0.2)
+        mounts = [
+            Mount("/worker/v1", "worker", worker_app(engine, gate, switchboard)),
+            Mount("/-/api/v1", "native", native_app(engine, gate, switchboard=switchboard)),
+        ]
+        place = socket.socket()
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        place.bind(("127.0.0.1", int(ground.url.rpartition(":")[2] or 0)))
+        place.listen()
+        ground.url = f"http://127.0.0.1:{place.getsockname()[1]}"
+        stack.enter_context(place)
+        return stack.enter_async_context(_listening(Dispatcher(mounts, fallback=start_app()), [place]))
+
+    async with AsyncExitStack() as stack:
+        await serving(stack)
+
+        async def restart() -> None:
+            await stack.aclose()
+            await serving(stack)
+
+        yield restart
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from typing import Self
 
 from e2e.running import environment
 
-PATIENCE_S = 60.0
+PATIENCE_S = 45.0
 
 
 class Typist:

@@ -41,7 +41,8 @@ class TerminalRoutes:
                 await socket.send_denial_response(on_engine_error(socket, exc))
                 return
             await socket.accept()
-            await pass_on(socket, call.socket, lambda: self._check(socket, uid))
+            check_s = self._switchboard.check_s
+            await pass_on(socket, call.socket, lambda: self._check(socket, uid), check_s=check_s)
 
     async def _wish(self, socket: WebSocket, key: str) -> tuple[Actor, str]:
         actor = await self._actor(socket)
