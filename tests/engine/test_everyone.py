@@ -35,10 +35,14 @@ from buildyard.engine import (
     build_lists,
     builds,
     claiming,
+    departing,
     files,
     garbage,
     identity,
     images,
+    job_details,
+    job_manifests,
+    job_tasks,
     leasing,
     log_reading,
     manifest_jobs,
@@ -407,6 +411,18 @@ LETS_IN: dict[Callable[..., Any], tuple[set[str], Call]] = {
         {"owner", "token to read"},
         lambda tx, who, at: user_webhooks.delete_user_webhook(tx, who, at.webhook),
     ),
+    departing.require_may_leave: (
+        {"stranger", "viewer", "developer", "admin", "owner"},  # the only administrator may not
+        lambda tx, who, _at: departing.require_may_leave(tx, who),
+    ),
+    departing.stop_some: (
+        {"stranger", "viewer", "developer", "admin", "owner"},
+        lambda tx, who, _at: departing.stop_some(tx, who),
+    ),
+    departing.close_account: (
+        {"stranger", "viewer", "developer", "admin", "owner"},
+        lambda tx, who, _at: departing.close_account(tx, who),
+    ),
     own_secrets.list_own_secrets: (SIGNED_IN, lambda tx, who, _at: own_secrets.list_own_secrets(tx, who, limit=9)),
     own_secrets.load_own_secrets: (SIGNED_IN, lambda tx, who, _at: own_secrets.load_own_secrets(tx, who, [1])),
     own_secrets.share_secret: (
@@ -555,6 +571,18 @@ SHOWS: dict[Callable[..., Any], tuple[set[str], Call]] = {
         READERS,
         lambda tx, who, at: build_lists.newest_of_projects(tx, who, [at.world.project], 9),
     ),
+    **{
+        load: (READERS, lambda tx, who, at, load=load: load(tx, who, [at.grant.build]))
+        for load in (
+            job_details.load_jobs,
+            job_details.load_owners,
+            job_details.load_runners,
+            job_details.load_visibilities,
+            job_manifests.load_images,
+            job_manifests.load_manifests,
+            job_tasks.load_tasks,
+        )
+    },
     build_lists.list_visible_builds: (
         READERS,
         lambda tx, who, _at: build_lists.list_visible_builds(tx, who, limit=9, offset=0),
@@ -635,7 +663,12 @@ CARRY_OUT = {
 }
 """What is made of several use-cases; each refuses whom they refuse."""
 
-FOR_ALL_SIGNED_IN = {uploads.store_upload, workflows.submit_workflow, manifest_jobs.submit_manifest}
+FOR_ALL_SIGNED_IN = {
+    departing.delete_own_account,
+    manifest_jobs.submit_manifest,
+    uploads.store_upload,
+    workflows.submit_workflow,
+}
 """What strangers may do too: with their own."""
 
 DECIDED_BY_THE_CALLER = {
@@ -651,6 +684,8 @@ DECIDED_BY_THE_CALLER = {
     "with_facts",  # part of claim_jobs
     "with_tokens",  # part of claim_jobs
     "with_pins",  # part of claim_jobs
+    *("load_tags", "load_artifacts", "load_job_secrets", "load_groups_of"),  # as load_jobs; often there is nothing
+    *("load_group_jobs", "load_group_owners", "load_group_rules"),  # as load_groups_of
     "store_blob",  # callers check: store_output, store_upload, the worker's routes
     "check_health",  # tells no more than that the parts answer
     "may_name",  # part of record_progress
@@ -697,7 +732,7 @@ def is_refusal(given: object) -> bool:
 
 def is_empty(given: object) -> bool:
     """Whether nothing was shown: no item, and a total of none."""
-    return given in (([], 0), [], None, False) or (isinstance(given, queue.Queue) and not given.running)
+    return given in (([], 0), [], {}, None, False) or (isinstance(given, queue.Queue) and not given.running)
 
 
 @pytest.mark.covers("engine.access.everywhere")

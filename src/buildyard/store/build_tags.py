@@ -16,6 +16,11 @@ OF_BUILD = Statement(
     .order_by(build_tags.c.position)
 )
 ADD_SECRET = insertion(build_secrets)
+SECRETS_OF_BUILDS = Statement(
+    select(build_secrets.c.build, build_secrets.c.secret)
+    .where(build_secrets.c.build == given("of"))
+    .order_by(build_secrets.c.secret)
+)
 SECRETS_OF_BUILD = Statement(
     select(build_secrets.c.secret).where(build_secrets.c.build == given("of")).order_by(build_secrets.c.secret)
 )
@@ -37,6 +42,14 @@ async def of_builds(tx: Transaction, keys: Iterable[BuildId]) -> dict[BuildId, t
 async def add_secrets(tx: Transaction, build: BuildId, secrets: Iterable[int]) -> None:
     """Note which secrets a new build may have."""
     await tx.execute_many(ADD_SECRET, [{"build": build, "secret": key} for key in sorted(set(secrets))])
+
+
+async def secrets_of_builds(tx: Transaction, keys: Iterable[BuildId]) -> dict[BuildId, list[int]]:
+    """The ids of the secrets that these builds may have."""
+    found: dict[BuildId, list[int]] = {}
+    for build, secret in await tx.fetch_many(SECRETS_OF_BUILDS, [{"of": key} for key in keys]):
+        found.setdefault(build, []).append(secret)
+    return found
 
 
 async def secrets_of(tx: Transaction, build: BuildId) -> list[int]:

@@ -184,6 +184,12 @@ _OF_SUBMITTER = (
 )
 OF_SUBMITTER = Statement(_OF_SUBMITTER)
 MANIFESTS_OF_SUBMITTER = Statement(_OF_SUBMITTER.where(OF_MANIFEST))
+OPEN_OF_SUBMITTER = Statement(
+    select(builds.c.id)
+    .where(builds.c.submitter == given("of"), builds.c.phase < int(Phase.FINISHED), builds.c.cancel_requested == 0)
+    .order_by(builds.c.id)
+    .limit(given("most"))
+)
 ADD = insertion(builds)
 ADD_EVALUATION = insertion(evaluations)
 ADD_EVALUATION_BUILD = insertion(evaluation_builds)
@@ -368,6 +374,11 @@ async def get_many(tx: Transaction, keys: Iterable[BuildId], *, lock: bool = Fal
     return {row[0]: _build(row) for row in rows}
 
 
+async def views(tx: Transaction, keys: Iterable[BuildId]) -> list[BuildView]:
+    """Those of these builds that there are, and what is shown beside them."""
+    return [_view(row) for row in await tx.fetch_many(VIEW_BY_ID, [{"key": key} for key in keys])]
+
+
 async def view(tx: Transaction, key: BuildId) -> BuildView:
     """The build with this id, and what is shown beside it."""
     row = await tx.fetch_one(VIEW_BY_ID, key=key)
@@ -431,6 +442,11 @@ async def of_submitter(
     """A user's builds (or those made of manifests) with ids up to `start`, newest first."""
     statement = MANIFESTS_OF_SUBMITTER if manifests_only else OF_SUBMITTER
     return [_view(row) for row in await tx.fetch(statement, of=submitter, from_id=start, most=count)]
+
+
+async def open_of_submitter(tx: Transaction, submitter: UserId, count: int) -> list[BuildId]:
+    """Unfinished builds of a user that nobody has stopped yet, the oldest first."""
+    return [BuildId(row[0]) for row in await tx.fetch(OPEN_OF_SUBMITTER, of=submitter, most=count)]
 
 
 async def total_of_submitter(tx: Transaction, submitter: UserId, *, manifests_only: bool) -> int:

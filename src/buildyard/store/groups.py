@@ -1,13 +1,13 @@
 """Groups: builds collected after they were submitted."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
 
 from buildyard.domain.errors import NotFound
 from buildyard.domain.ids import AccountId, BuildId, GroupId, Moment
-from buildyard.store.statements import Statement, given, insertion
+from buildyard.store.statements import Row, Statement, given, insertion
 from buildyard.store.tables import accounts, group_builds, groups
 from buildyard.store.transactions import Transaction
 
@@ -22,6 +22,16 @@ BUILDS_OF = Statement(
     select(group_builds.c.build).where(group_builds.c.group == given("of")).order_by(group_builds.c.build)
 )
 OF_BUILD = Statement(select(group_builds.c.group).where(group_builds.c.build == given("of")))
+BUILDS_OF_MANY = Statement(
+    select(group_builds.c.group, group_builds.c.build)
+    .where(group_builds.c.group == given("of"))
+    .order_by(group_builds.c.build)
+)
+OF_BUILDS = Statement(
+    select(group_builds.c.build, group_builds.c.group)
+    .where(group_builds.c.build == given("of"))
+    .order_by(group_builds.c.group)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +43,11 @@ class Group:
     account_name: str
     note: str
     created_at: Moment
+
+
+def _group(row: Row) -> Group:
+    group, account, name, note, created_at = row
+    return Group(id=group, account=account, account_name=name, note=note, created_at=created_at)
 
 
 async def add(tx: Transaction, account: AccountId, note: str, members: Sequence[BuildId]) -> GroupId:
@@ -50,8 +65,25 @@ async def get(tx: Transaction, key: GroupId, *, lock: bool = False) -> Group:
     row = await tx.fetch_one(BY_ID, key=key)
     if row is None:
         raise NotFound("group not found")
-    group, account, name, note, created_at = row
-    return Group(id=group, account=account, account_name=name, note=note, created_at=created_at)
+    return _group(row)
+
+
+async def get_many(tx: Transaction, keys: Iterable[GroupId]) -> list[Group]:
+    """The groups with these ids, as far as there are any."""
+    return [_group(row) for row in await tx.fetch_many(BY_ID, [{"key": key} for key in keys])]
+
+
+async def builds_of_many(tx: Transaction, keys: Iterable[GroupId]) -> dict[GroupId, list[BuildId]]:
+    """The builds of these groups, oldest first."""
+    found: dict[GroupId, list[BuildId]] = {}
+    for group, build in await tx.fetch_many(BUILDS_OF_MANY, [{"of": key} for key in keys]):
+        found.setdefault(group, []).append(build)
+    return found
+
+
+async def of_builds(tx: Transaction, keys: Iterable[BuildId]) -> dict[BuildId, GroupId]:
+    """The groups that these builds are in; other builds are left out."""
+    return {row[0]: row[1] for row in await tx.fetch_many(OF_BUILDS, [{"of": key} for key in keys])}
 
 
 async def builds_of(tx: Transaction, key: GroupId) -> list[BuildId]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from buildyard.domain.access import Role
@@ -96,6 +96,15 @@ ADD_USER = Statement(
     .values({c.name: given(c.name) for c in users.columns if c.name != "disabled_at"})
     .on_conflict_do_nothing()
 )
+ADMINISTRATORS = Statement(
+    select(func.count()).select_from(users).where(users.c.administrator == 1, users.c.disabled_at.is_(None))
+)
+CLOSE = Statement(
+    update(users)
+    .where(users.c.id == given("key"))
+    .values(password_hash=None, email=None, disabled_at=given("at"), updated_at=given("at"))
+)
+LEAVE = Statement(delete(memberships).where(memberships.c.user == given("key")))
 SET_PASSWORD = Statement(
     update(users).where(users.c.id == given("key")).values(password_hash=given("password_hash"), updated_at=given("at"))
 )
@@ -217,10 +226,27 @@ async def set_password(tx: Transaction, user: UserId, password_hash: str) -> Non
     await tx.execute(SET_PASSWORD, key=user, password_hash=password_hash, at=tx.now)
 
 
+async def count_administrators(tx: Transaction) -> int:
+    """How many administrators can sign in."""
+    row = await tx.fetch_one(ADMINISTRATORS)
+    return int(row[0]) if row else 0
+
+
+async def close(tx: Transaction, user: UserId) -> None:
+    """Disable a user for good: without password, address and roles; the name stays taken."""
+    await tx.execute(CLOSE, key=user, at=tx.now)
+    await tx.execute(LEAVE, key=user)
+
+
 async def find_account(tx: Transaction, name: str) -> Account | None:
     """The account of this name."""
     row = await tx.fetch_one(ACCOUNT_BY_NAME, called=name)
     return _account(row) if row else None
+
+
+async def accounts_by_id(tx: Transaction, keys: Sequence[AccountId]) -> list[Account]:
+    """The accounts with these ids, as far as there are any."""
+    return [_account(row) for row in await tx.fetch_many(ACCOUNT_BY_ID, [{"key": key} for key in keys])]
 
 
 async def get_account(tx: Transaction, key: AccountId) -> Account:

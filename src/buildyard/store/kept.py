@@ -1,6 +1,6 @@
 """What is kept of builds: artifacts and caches, and the blobs that hold their bytes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import and_, case, delete, func, literal, or_, select, update
@@ -348,6 +348,12 @@ async def add_artifact(
 async def artifacts_of(tx: Transaction, build: BuildId, *, after: int, limit: int) -> list[Artifact]:
     """A build's artifacts with ids above `after`, oldest first."""
     return [_artifact(row) for row in await tx.fetch(OF_BUILD, of=build, after=after, most=limit)]
+
+
+async def artifacts_of_many(tx: Transaction, keys: Iterable[BuildId], *, limit: int) -> list[Artifact]:
+    """The artifacts of these builds, the oldest of each."""
+    wanted = [{"of": key, "after": 0, "most": limit} for key in keys]
+    return [_artifact(row) for row in await tx.fetch_many(OF_BUILD, wanted)]
 
 
 async def artifact_by_uid(tx: Transaction, uid: str) -> Artifact:

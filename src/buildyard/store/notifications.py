@@ -1,5 +1,6 @@
 """Rules of telling: of a project, of one of its pipelines, or of one build."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -71,6 +72,11 @@ OF_FILE = Statement(
     )
 )
 OF_GROUP = Statement(_QUERY.where(notifications.c.group == given("of")).order_by(notifications.c.id))
+OF_GROUPS = Statement(
+    select(notifications.c.group, notifications.c.condition, notifications.c.action, notifications.c.target)
+    .where(notifications.c.group == given("of"))
+    .order_by(notifications.c.id)
+)
 OF_ONE = Statement(_QUERY.where(notifications.c.build == given("of")).order_by(notifications.c.id))
 _RULE = (
     cast(given("build"), Integer),
@@ -196,6 +202,12 @@ async def of_file(tx: Transaction, pipeline: PipelineId, defined_by: str, *, loc
 async def of_group(tx: Transaction, group: GroupId) -> list[Notification]:
     """The rules of a group of builds, oldest first."""
     return [_notification(row) for row in await tx.fetch(OF_GROUP, of=group)]
+
+
+async def of_groups(tx: Transaction, keys: Iterable[GroupId]) -> list[tuple[GroupId, Rule]]:
+    """The rules of these groups, oldest first."""
+    rows = await tx.fetch_many(OF_GROUPS, [{"of": key} for key in keys])
+    return [(row[0], rule_of(*row[1:])) for row in rows]
 
 
 async def of_one_build(tx: Transaction, build: BuildId) -> list[Notification]:

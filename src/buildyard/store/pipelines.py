@@ -1,6 +1,6 @@
 """Pipelines, their versions, and the jobs of a version."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -131,6 +131,16 @@ JOBS = Statement(
 SPECS = Statement(select(job_specs.c.spec).where(job_specs.c.version == given("of")).order_by(job_specs.c.position))
 CONCURRENCY = Statement(select(pipeline_versions.c.concurrency).where(pipeline_versions.c.id == given("key")))
 SPEC = Statement(select(job_specs.c.spec).where(job_specs.c.id == given("key")))
+
+TEXT_OF_MANY = Statement(
+    select(pipeline_versions.c.id, pipeline_versions.c.text).where(pipeline_versions.c.id == given("key"))
+)
+SPECS_OF_MANY = Statement(
+    select(job_specs.c.version, job_specs.c.spec)
+    .where(job_specs.c.version == given("of"))
+    .order_by(job_specs.c.position)
+)
+SPEC_OF_MANY = Statement(select(job_specs.c.id, job_specs.c.spec).where(job_specs.c.id == given("key")))
 
 encode_spec = msgspec.json.Encoder().encode
 decode_source = msgspec.json.Decoder(GitSource).decode
@@ -345,3 +355,21 @@ async def job_spec(tx: Transaction, spec: int) -> JobSpec:
     row = await tx.fetch_one(SPEC, key=spec)
     assert row is not None
     return decode_spec(row[0])
+
+
+async def job_specs_of(tx: Transaction, keys: Iterable[int]) -> dict[int, JobSpec]:
+    """The specs of these jobs of versions."""
+    return {row[0]: decode_spec(row[1]) for row in await tx.fetch_many(SPEC_OF_MANY, [{"key": key} for key in keys])}
+
+
+async def texts_of(tx: Transaction, keys: Iterable[PipelineVersionId]) -> dict[PipelineVersionId, str]:
+    """What these versions were, as submitted."""
+    return {row[0]: row[1] for row in await tx.fetch_many(TEXT_OF_MANY, [{"key": key} for key in keys])}
+
+
+async def specs_of_many(tx: Transaction, keys: Iterable[PipelineVersionId]) -> dict[PipelineVersionId, list[JobSpec]]:
+    """The specs of all jobs of these versions, by position."""
+    found: dict[PipelineVersionId, list[JobSpec]] = {}
+    for version, spec in await tx.fetch_many(SPECS_OF_MANY, [{"of": key} for key in keys]):
+        found.setdefault(version, []).append(decode_spec(spec))
+    return found

@@ -1,5 +1,6 @@
 """Projects: what is built."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import select, union_all, update
@@ -88,6 +89,12 @@ async def get(tx: Transaction, key: ProjectId) -> Project:
     if row is None:
         raise NotFound("project not found")
     return _project(row)
+
+
+async def get_many(tx: Transaction, keys: Iterable[ProjectId]) -> dict[ProjectId, Project]:
+    """Those of these projects that there are."""
+    found = [_project(row) for row in await tx.fetch_many(BY_ID, [{"key": key} for key in keys])]
+    return {project.id: project for project in found}
 
 
 async def find(tx: Transaction, key: ProjectId) -> Project | None:

@@ -158,6 +158,7 @@ PAGE_OF_ACCOUNT = Statement(
 COUNT_OF_ACCOUNT = Statement(select(func.count()).select_from(secrets).where(secrets.c.account == given("of")))
 BY_ID = Statement(select(*_SECRET).where(secrets.c.id == given("secret")))
 BY_UID = Statement(select(*_SECRET, secrets.c.key, secrets.c.data).where(secrets.c.uid == given("of_uid")))
+REMOVE_OF_ACCOUNT = Statement(delete(secrets).where(secrets.c.account == given("of")))
 FIRST_OF_KEY = Statement(select(secrets.c.id).where(secrets.c.key == given("with_key")).limit(1))
 
 
@@ -326,6 +327,11 @@ async def change(tx: Transaction, secret: Secret, *, kind: SecretKind, path: str
 async def remove(tx: Transaction, secret: Secret) -> None:
     """Delete a secret."""
     await tx.execute(REMOVE, secret=secret.id)
+
+
+async def remove_of_account(tx: Transaction, account: AccountId) -> None:
+    """Delete all secrets of an account."""
+    await tx.execute(REMOVE_OF_ACCOUNT, of=account)
 
 
 async def add_use(tx: Transaction, secret: int, attempt: AttemptId) -> bool:

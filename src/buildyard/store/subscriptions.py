@@ -54,6 +54,7 @@ OF_USER = Statement(
 )
 COUNT_OF_USER = Statement(select(func.count()).select_from(subscriptions).where(subscriptions.c.user == given("of")))
 REMOVE = Statement(delete(subscriptions).where(subscriptions.c.id == given("key")))
+REMOVE_OF_USER = Statement(delete(subscriptions).where(subscriptions.c.user == given("of")))
 
 
 def _subscription(row: Row) -> Subscription:
@@ -122,3 +123,8 @@ async def count_of(tx: Transaction, user: UserId) -> int:
 async def remove(tx: Transaction, key: SubscriptionId) -> None:
     """Forget a subscription; what waits to be sent for it is dropped by the sender."""
     await tx.execute(REMOVE, key=key)
+
+
+async def remove_of(tx: Transaction, user: UserId) -> None:
+    """Forget all subscriptions of a user."""
+    await tx.execute(REMOVE_OF_USER, of=user)

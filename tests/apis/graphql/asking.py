@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message
 
-from buildyard.apis.sourcehut.graphql.execution import GraphqlConfig, execute_query
+from buildyard.apis.sourcehut.graphql.execution import execute_query
 from buildyard.domain.access import SCOPE_MAY, Actor, Permission
 from buildyard.domain.user_webhooks import Occasion
 from buildyard.engine.engine import Engine
@@ -77,14 +77,11 @@ async def ask(
     engine: Engine,
     actor: Actor,
     query: str,
-    config: GraphqlConfig | None = None,
     webhook: Occasion | None = None,
     **given: Any,
 ) -> Any:
     """The data that a query gets; there are no errors."""
-    found = await execute_query(
-        engine, actor, query, variables=given, webhook=webhook, config=config or GraphqlConfig()
-    )
+    found = await execute_query(engine, actor, query, variables=given, webhook=webhook)
     assert "errors" not in found, found["errors"]
     return found["data"]
 
@@ -93,13 +90,10 @@ async def ask_badly(
     engine: Engine,
     actor: Actor,
     query: str,
-    config: GraphqlConfig | None = None,
     webhook: Occasion | None = None,
     **given: Any,
 ) -> str:
     """The one error that a query gets."""
-    found = await execute_query(
-        engine, actor, query, variables=given, webhook=webhook, config=config or GraphqlConfig()
-    )
+    found = await execute_query(engine, actor, query, variables=given, webhook=webhook)
     (error,) = found["errors"]
     return str(error["message"])

@@ -81,8 +81,17 @@ class Context:
 
     async def load(self, use_case: Load[K, V], key: K) -> V | None:
         """What belongs to a key; those asked for at the same time are loaded together."""
-        batch = self._batches.setdefault(use_case, _Batch(self, use_case))
-        found: V | None = await asyncio.shield(batch.get(key))
+        found: V | None = await asyncio.shield(self._batch(use_case).get(key))
+        return found
+
+    async def load_many(self, use_case: Load[K, V], keys: Sequence[K]) -> list[V]:
+        """What belongs to these keys, in their order, as far as there is anything."""
+        batch = self._batch(use_case)
+        found: list[V | None] = await asyncio.gather(*[asyncio.shield(batch.get(key)) for key in keys])
+        return [each for each in found if each is not None]
+
+    def _batch(self, use_case: Load[K, V]) -> _Batch[K, V]:
+        found: _Batch[K, V] = self._batches.setdefault(use_case, _Batch(self, use_case))
         return found
 
     def spend(self, *, objects: int = 0, tails: int = 0) -> None:

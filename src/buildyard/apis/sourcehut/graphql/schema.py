@@ -17,7 +17,7 @@ from graphql import (
 )
 from graphql.language import DirectiveNode, EnumValueNode
 
-from buildyard.apis.sourcehut.graphql import secrets, server, users
+from buildyard.apis.sourcehut.graphql import groups, jobs, secrets, server, submitting, users, webhooks
 from buildyard.apis.sourcehut.graphql.context import Context, Info, Resolvers
 from buildyard.apis.sourcehut.graphql.scalars import define_scalars
 from buildyard.domain.access import Permission
@@ -25,7 +25,15 @@ from buildyard.domain.errors import Fault, Forbidden, Invalid
 
 Resolver = Callable[..., Any]
 
-RESOLVERS: tuple[Resolvers, ...] = (server.RESOLVERS, users.RESOLVERS, secrets.RESOLVERS)
+RESOLVERS: tuple[Resolvers, ...] = (
+    server.RESOLVERS,
+    users.RESOLVERS,
+    secrets.RESOLVERS,
+    jobs.RESOLVERS,
+    groups.RESOLVERS,
+    submitting.RESOLVERS,
+    webhooks.RESOLVERS,
+)
 
 P = Permission
 GRANTS: Mapping[str, frozenset[Permission]] = {

@@ -3,7 +3,10 @@
 from typing import Any
 
 from buildyard.apis.sourcehut.graphql.context import Info, Resolvers
+from buildyard.domain.access import Permission
+from buildyard.domain.errors import Forbidden
 from buildyard.domain.ids import UserId
+from buildyard.engine.departing import delete_own_account
 from buildyard.engine.profiles import Profile, find_profile, load_profiles
 
 
@@ -45,4 +48,15 @@ async def user_by_name(_source: Any, info: Info, *, username: str) -> dict[str, 
     return user(found) if found else None
 
 
-RESOLVERS: Resolvers = {"Query": {"me": me, "userByID": user_by_id, "userByName": user_by_name}}
+async def delete_user(_source: Any, info: Info) -> int:
+    """End the asker's account; only a token that can do all that its user can is let in."""
+    context = info.context
+    if context.webhook is not None or not context.actor.allowed >= {Permission.MANAGE_SELF}:
+        raise Forbidden("Access denied")
+    return await delete_own_account(context.engine, context.actor)
+
+
+RESOLVERS: Resolvers = {
+    "Query": {"me": me, "userByID": user_by_id, "userByName": user_by_name},
+    "Mutation": {"deleteUser": delete_user},
+}
