@@ -27,11 +27,7 @@ BUILDS_OF_MANY = Statement(
     .where(group_builds.c.group == given("of"))
     .order_by(group_builds.c.build)
 )
-OF_BUILDS = Statement(
-    select(group_builds.c.build, group_builds.c.group)
-    .where(group_builds.c.build == given("of"))
-    .order_by(group_builds.c.group)
-)
+OF_BUILDS = Statement(select(group_builds.c.build, group_builds.c.group).where(group_builds.c.build == given("of")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
