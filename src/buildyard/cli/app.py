@@ -9,6 +9,7 @@ from buildyard.cli import images, overview, retention, spare_rich
 from buildyard.cli.exits import ExitCode, carry_out
 from buildyard.cli.notify import deliveries_app, notify_app
 from buildyard.cli.secrets import secret_app
+from buildyard.cli.sourcehut import app as sourcehut_app
 from buildyard.cli.triggers import add_trigger_commands
 from buildyard.cli.workers import worker_app
 from buildyard.cli.yard import yard_app
@@ -29,6 +30,7 @@ app.add_typer(worker_app, name="worker")
 app.add_typer(yard_app, name="yard")
 app.add_typer(images.app, name="image")
 app.add_typer(secret_app, name="secret")
+app.add_typer(sourcehut_app, name="sourcehut")
 
 app.add_typer(retention.app, name="retention")
 app.command("top")(overview.top)

@@ -32,7 +32,7 @@ def authorization(settings: Settings) -> str:
     """
     if settings.client.token:
         return f"Bearer {settings.client.token.reveal()}"
-    if not _is_own_server(settings):
+    if not is_own_server(settings):
         return ""
     if settings.server.admin_password:
         pair = f"admin:{settings.server.admin_password.reveal()}".encode()
@@ -43,7 +43,7 @@ def authorization(settings: Settings) -> str:
         return ""
 
 
-def _is_own_server(settings: Settings) -> bool:
+def is_own_server(settings: Settings) -> bool:
     """Whether the address is one of this machine: loopback, where our server listens, or its socket."""
     if not settings.client.url:
         return True
