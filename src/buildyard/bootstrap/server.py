@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 from buildyard.adapters.blobs.local import LocalBlobStore
 from buildyard.adapters.bus.memory import MemoryBus
 from buildyard.adapters.logs.local import LocalLogStore
+from buildyard.adapters.sources.git_files import ManifestReader
 from buildyard.adapters.sources.git_watching import GitWatcher
 from buildyard.apis.build_server.app import PATHS as BUILD_SERVER_PATHS
 from buildyard.apis.build_server.app import build_server_app
@@ -42,6 +43,7 @@ from buildyard.engine.engine import Database, Engine, Policy, fresh_uid, system_
 from buildyard.engine.keyring import Keyring
 from buildyard.engine.loops import keep_time
 from buildyard.engine.manifest_plans import ManifestOptions
+from buildyard.engine.manifest_readings import keep_reading
 from buildyard.engine.polling import Eyes, keep_looking
 from buildyard.engine.secret_keys import prepare_keys
 from buildyard.engine.sign_in import PasswordGate
@@ -113,7 +115,9 @@ async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
         _prepare_signing(engine)
         if fault := await prepare_keys(engine):
             log.error("secrets_unavailable", error=fault)
-        for loop in (keep_time(engine), keep_looking(engine, eyes_of(settings))):
+        reader = ManifestReader(settings.data / "looks.mirrors", source_policy_of(settings))
+        loops = (keep_time(engine), keep_looking(engine, eyes_of(settings)), keep_reading(engine, reader.read))
+        for loop in loops:
             stack.push_async_callback(_end, asyncio.create_task(loop))
         yield engine
 
@@ -128,11 +132,15 @@ def _prepare_signing(engine: Engine) -> None:
 
 def eyes_of(settings: Settings) -> Eyes:
     """How polls look at repositories: as workers fetch them, with the same rules and variables."""
-    policy = SourcePolicy(allow_local=settings.sources.allow_local, environment=settings.source_environment)
     folder = settings.data / "looks"
     shutil.rmtree(folder, ignore_errors=True)  # what a server left that was killed while it looked
-    watcher = GitWatcher(folder, policy)
+    watcher = GitWatcher(folder, source_policy_of(settings))
     return Eyes(watcher.heads, watcher.news)
+
+
+def source_policy_of(settings: Settings) -> SourcePolicy:
+    """How the server itself may look at repositories."""
+    return SourcePolicy(allow_local=settings.sources.allow_local, environment=settings.source_environment)
 
 
 def policy_of(settings: Settings) -> Policy:

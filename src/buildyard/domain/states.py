@@ -51,6 +51,7 @@ class Cause(StrEnum):
     SILENT = "silent"
     UNSUPPORTED = "unsupported"
     SOURCE = "source"
+    CONFIGURATION = "configuration"
     INPUTS = "inputs"
     OUTPUTS = "outputs"
     STORAGE = "storage"
@@ -84,6 +85,7 @@ ALLOWED_CAUSES: dict[Result, frozenset[Cause]] = {
         {
             Cause.UNSUPPORTED,
             Cause.SOURCE,
+            Cause.CONFIGURATION,
             Cause.INPUTS,
             Cause.STORAGE,
             Cause.EXECUTOR,

@@ -23,12 +23,16 @@ class YardTrigger:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class YardPipeline:
-    """A pipeline with every matrix written out, and what it builds if nothing else is said."""
+    """A pipeline with every matrix written out, and what it builds if nothing else is said.
+
+    With `manifests` its repository says what its builds do.
+    """
 
     slug: str
     spec: PipelineSpec
     source: GitSource | None
     notify: tuple[Rule, ...] = ()
+    manifests: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,13 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+import msgspec
+
 from buildyard.domain.builds import Build
 from buildyard.domain.ids import BuildId, EvaluationId, Moment, PipelineId, ProjectId, RevisionId, UserId
 from buildyard.domain.specs import Approval, GitSource
 from buildyard.domain.states import Cause
 from buildyard.engine.planning import NewBuild, add_build, jobs_that_fit, newest_version
 from buildyard.engine.stopping import stop_build
-from buildyard.store import builds, events, pipelines, projects, triggers
+from buildyard.store import builds, events, manifest_readings, pipelines, projects, triggers
 from buildyard.store.pipelines import Pipeline, StoredJob
 from buildyard.store.transactions import Transaction
 from buildyard.store.triggers import Trigger
@@ -24,7 +26,7 @@ class Firing:
     older ones of (`branch main`, `pull request 7`), if `cancel_superseded`. `parameters` have been checked;
     they become variables. Unless `trusted`, strangers had a say in the source. Builds wait for the `approval`.
     `parent` is the build that this one follows. `due_at` is a moment for which the trigger fires at most once. `only`
-    leaves out other pipelines.
+    leaves out other pipelines. `base_branch` is the one that a pull request asks to change.
     """
 
     reason: str
@@ -44,14 +46,23 @@ class Firing:
     parent: BuildId | None = None
     due_at: Moment | None = None
     only: frozenset[PipelineId] | None = None
+    base_branch: str = ""
+
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+_decode = msgspec.json.Decoder(Firing).decode
 
 
 @dataclass(frozen=True, slots=True)
 class Fired:
-    """What a firing made: one evaluation with a build of each pipeline; none if the trigger starts nothing now."""
+    """What a firing made: one evaluation with a build of each pipeline; none if the trigger starts nothing now.
+
+    `readings` are for pipelines whose manifests are read first.
+    """
 
     evaluation: EvaluationId | None
     builds: tuple[Build, ...]
+    readings: tuple[int, ...] = ()
 
 
 async def fire(tx: Transaction, trigger: Trigger, firing: Firing, *, queue_limit: int) -> Fired:
@@ -59,9 +70,12 @@ async def fire(tx: Transaction, trigger: Trigger, firing: Firing, *, queue_limit
 
     Whoever calls it has looked whether the trigger is enabled, and whether the submitter may.
     """
-    chosen = [one for one in await _pipelines(tx, trigger) if firing.only is None or one.id in firing.only]
+    wanted = [one for one in await _pipelines(tx, trigger) if firing.only is None or one.id in firing.only]
+    chosen = [one for one in wanted if not one.manifests]
+    told = _encode(firing).decode()
+    readings = [await manifest_readings.add(tx, one.id, trigger.id, told) for one in wanted if one.manifests]
     if not chosen:
-        return Fired(None, ())
+        return Fired(None, (), tuple(readings))
     if firing.cancel_superseded and firing.ref:
         await _stop_superseded(tx, chosen, firing)
     planned: list[tuple[Pipeline, list[StoredJob]]] = []
@@ -84,13 +98,18 @@ async def fire(tx: Transaction, trigger: Trigger, firing: Firing, *, queue_limit
     )
     made = await _add_builds(tx, evaluation, planned, firing)
     events.add(tx, "fired", "trigger", trigger.id, project=trigger.project, build=None, data=firing.reason)
-    return Fired(evaluation, made)
+    return Fired(evaluation, made, tuple(readings))
+
+
+def read_firing(text: str) -> Firing:
+    """A firing as it was noted for whoever reads the manifests that it is about."""
+    return _decode(text)
 
 
 async def _pipelines(tx: Transaction, trigger: Trigger) -> list[Pipeline]:
     """The trigger's pipelines that make builds."""
     found = [await pipelines.get(tx, key) for key in await triggers.pipelines_of(tx, trigger.id)]
-    return [one for one in found if one.disabled_at is None and one.latest_version is not None]
+    return [one for one in found if one.disabled_at is None and (one.manifests or one.latest_version is not None)]
 
 
 async def _stop_superseded(tx: Transaction, chosen: list[Pipeline], firing: Firing) -> None:

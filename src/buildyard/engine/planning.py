@@ -54,6 +54,8 @@ def newest_version(pipeline: Pipeline) -> PipelineVersionId:
 async def jobs_that_fit(tx: Transaction, version: PipelineVersionId, *, queue_limit: int) -> list[StoredJob]:
     """A version's jobs, if the queue has room for them."""
     stored = await pipelines.jobs_of(tx, version)
+    if not stored:
+        raise Conflict("there is nothing to run: its definition has no jobs")
     if await jobs.queue_length(tx) + len(stored) > queue_limit:
         raise LimitReached(f"the queue is full: at most {queue_limit} jobs may wait")
     return stored

@@ -13,7 +13,7 @@ from buildyard.domain.pushes import Commit, Event, PullRequestEvent, PushEvent, 
 from buildyard.domain.specs import Approval
 from buildyard.domain.triggers import Forks, Poll, PullRequest, Push, TriggerKind
 from buildyard.engine.firing import Fired, Firing, fire
-from buildyard.store import builds, changes, hook_deliveries, triggers
+from buildyard.store import builds, changes, hook_deliveries, manifest_readings, triggers
 from buildyard.store.transactions import Transaction
 from buildyard.store.triggers import Trigger
 
@@ -107,8 +107,15 @@ async def _receive(tx: Transaction, delivery: Delivery, event: Event, outcome: _
             continue
         fired = await fire_for(tx, match, event, noted[project], queue_limit=queue_limit)
         outcome.builds += [build.uid for build in fired.builds]
-        count = len(fired.builds)
-        outcome.sentences.append(f"{event.ref}: {match.trigger.name} started {count} build{'' if count == 1 else 's'}")
+        outcome.sentences.append(f"{event.ref}: {match.trigger.name} {_told(fired)}")
+
+
+def _told(fired: Fired) -> str:
+    count = len(fired.builds)
+    started = f"started {count} build{'' if count == 1 else 's'}"
+    if not fired.readings:
+        return started
+    return "reads the manifests" if not count else f"{started} and reads the manifests"
 
 
 async def _is_news(tx: Transaction, delivery: Delivery, pull: PullRequestEvent) -> bool:
@@ -154,6 +161,8 @@ async def fire_for(
     fired = await fire(tx, match.trigger, firing, queue_limit=queue_limit)
     if fired.evaluation is not None:
         await changes.add_to_evaluation(tx, fired.evaluation, started_by)
+    for reading in fired.readings:
+        await manifest_readings.set_changes(tx, reading, started_by)
     return fired
 
 
@@ -191,6 +200,7 @@ def _of_pull_request(match: Match, pull: PullRequestEvent) -> Firing:
         approval=_approval_of(pull) if pull.is_fork else None,
         submitter=pull.sender,
         only=match.pipelines,
+        base_branch=pull.base_branch,
     )
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 from buildyard.domain.access import Actor, Permission, require_global
 from buildyard.domain.errors import Fault, Invalid
-from buildyard.domain.ids import PipelineId, ProjectId
+from buildyard.domain.ids import PipelineId, PipelineVersionId, ProjectId
 from buildyard.domain.triggers import Upstream
 from buildyard.domain.yard import DEFINED_BY, Change, Yard, YardPipeline, YardProject, YardTrigger, YardWorker
 from buildyard.engine.cron import first_due
@@ -127,19 +127,30 @@ async def _take_pipeline(taking: _Taking, project: Project, wanted: YardPipeline
         path = f"projects.{project.slug}.pipelines.{wanted.slug}"
         taking.fault(path, "there is a pipeline of this name that was not made by a yard file: choose another name")
         return
-    version = await put_version(tx, pipeline, wanted.spec)
+    version = await _version(tx, pipeline, wanted)
     taking.pipelines[name] = pipeline.id
     told = await keep_rules(tx, pipeline, wanted.notify, defined_by=DEFINED_BY, created_by=DEFINED_BY)
     if (pipeline.source, pipeline.disabled_at) != (wanted.source, None):
         await pipelines.set_source(tx, pipeline.id, wanted.source, enabled=True)
+    if pipeline.manifests is not wanted.manifests:
+        await pipelines.set_manifests(tx, pipeline.id, manifests=wanted.manifests)
     if is_new:
         taking.note("add", "pipeline", name)
     elif pipeline.disabled_at is not None:
         taking.note("enable", "pipeline", name)
+    elif pipeline.manifests is not wanted.manifests:
+        taking.note("change", "pipeline", name, "where its jobs are defined")
     elif version != pipeline.latest_version or pipeline.source != wanted.source:
         taking.note("change", "pipeline", name, "" if version != pipeline.latest_version else "its source")
     elif told:
         taking.note("change", "pipeline", name, "who is told")
+
+
+async def _version(tx: Transaction, pipeline: Pipeline, wanted: YardPipeline) -> PipelineVersionId:
+    """What new builds use: if manifests say that, what the newest one said, until then nothing."""
+    if wanted.manifests and pipeline.manifests and pipeline.latest_version is not None:
+        return pipeline.latest_version
+    return await put_version(tx, pipeline, wanted.spec)
 
 
 async def _disable_pipelines(taking: _Taking) -> None:

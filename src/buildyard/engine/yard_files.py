@@ -24,8 +24,9 @@ from buildyard.engine.document_fields import (
     truth,
 )
 from buildyard.engine.documents import read_document
-from buildyard.engine.workflow_files import LABEL, WORKFLOW, definition
+from buildyard.engine.workflow_files import LABEL, WORKFLOW
 from buildyard.engine.yard_hooks import read_hooks
+from buildyard.engine.yard_repositories import REPOSITORY, definition_of, names_manifests
 from buildyard.engine.yard_triggers import SLUG, ReadTrigger, read_trigger, slug
 
 SHORTEST_SECRET = 16
@@ -133,15 +134,17 @@ def _pipelines(
             **{name: read for name, read in WORKFLOW.items() if name != "name"},
             "triggers": listing(read_trigger),
         }
+        if names_manifests(reading, value):
+            readers = {**REPOSITORY, "triggers": listing(read_trigger)}
         values = mapping(reading, value, at, readers)
-        made = definition(reading, value, at, values, matrix={}, allow_local=context.allow_local)
+        made = definition_of(reading, value, at, values, allow_local=context.allow_local)
         for one in values.get("triggers", ()):
             if one is not None and one.pipelines:
                 reading.fault(one.node, f"{one.path}.pipelines", "a trigger of a pipeline starts that one alone")
             elif one is not None:
                 triggers.append(_Placed(project=project, trigger=replace(one, pipelines=(key,))))
         if made is not None:
-            found.append(YardPipeline(slug=key, spec=made.spec, source=made.source, notify=made.notify))
+            found.append(replace(made, slug=key))
     return found
 
 

@@ -22,7 +22,8 @@ from buildyard.store.transactions import Transaction
 class Pipeline:
     """A named definition in a project; `defined_by` is the API or file that may change it.
 
-    `source` is what its builds take if nothing else is said. A disabled pipeline makes no more builds.
+    `source` is what its builds take if nothing else is said. A disabled pipeline makes no more builds. With `manifests`
+    its triggers read what is to be built from files in the source.
     """
 
     id: PipelineId
@@ -36,6 +37,7 @@ class Pipeline:
     disabled_at: Moment | None
     created_at: Moment
     updated_at: Moment
+    manifests: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +67,7 @@ _PIPELINE = (
     pipelines.c.disabled_at,
     pipelines.c.created_at,
     pipelines.c.updated_at,
+    pipelines.c.manifests,
 )
 BY_ID = Statement(select(*_PIPELINE).where(pipelines.c.id == given("key")))
 BY_UID = Statement(select(*_PIPELINE).where(pipelines.c.uid == given("of_uid")))
@@ -88,6 +91,9 @@ SET_SOURCE = Statement(
     update(pipelines)
     .where(pipelines.c.id == given("key"))
     .values(source=given("source"), disabled_at=given("disabled_at"), updated_at=given("at"))
+)
+SET_MANIFESTS = Statement(
+    update(pipelines).where(pipelines.c.id == given("key")).values(manifests=given("manifests"), updated_at=given("at"))
 )
 NEXT_NUMBER = Statement(
     update(pipelines)
@@ -149,7 +155,7 @@ _decode_concurrency = msgspec.json.Decoder(Concurrency).decode
 
 
 def _pipeline(row: Row) -> Pipeline:
-    key, uid, project, slug, name, defined_by, latest, source, disabled_at, created_at, updated_at = row
+    key, uid, project, slug, name, defined_by, latest, source, disabled_at, created_at, updated_at, manifests = row
     return Pipeline(
         id=key,
         uid=uid,
@@ -162,6 +168,7 @@ def _pipeline(row: Row) -> Pipeline:
         disabled_at=disabled_at,
         created_at=created_at,
         updated_at=updated_at,
+        manifests=bool(manifests),
     )
 
 
@@ -233,6 +240,7 @@ async def add(tx: Transaction, *, project: ProjectId, slug: str, name: str, defi
         next_attempt_number=1,
         latest_version=None,
         source="",
+        manifests=0,
         disabled_at=None,
         created_at=tx.now,
         updated_at=tx.now,
@@ -320,6 +328,11 @@ async def set_source(tx: Transaction, pipeline: PipelineId, source: GitSource | 
     """Say what builds take if nothing else is said, and whether there may be more of them."""
     text = encode_spec(source).decode() if source else ""
     await tx.execute(SET_SOURCE, key=pipeline, source=text, disabled_at=None if enabled else tx.now, at=tx.now)
+
+
+async def set_manifests(tx: Transaction, pipeline: PipelineId, *, manifests: bool) -> None:
+    """Say whether its triggers read manifests from its source."""
+    await tx.execute(SET_MANIFESTS, key=pipeline, manifests=int(manifests), at=tx.now)
 
 
 async def _requirement(tx: Transaction, requirement: Requirement) -> RequirementId:

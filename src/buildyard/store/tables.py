@@ -213,6 +213,7 @@ pipelines = Table(
     _integer("next_attempt_number", 1),
     _to("latest_version", "pipeline_versions", optional=True, gone="SET NULL", later=True),
     _text("source"),
+    _integer("manifests", 0),
     _moment("disabled_at", optional=True),
     _moment("created_at"),
     _moment("updated_at"),
@@ -363,6 +364,23 @@ ended_upstreams = Table(
     PrimaryKeyConstraint("build", "trigger"),
     Index("ix_ended_upstreams_trigger", "trigger"),
     Index("ix_ended_upstreams_next_at", "next_at"),
+)
+
+manifest_readings = Table(
+    "manifest_readings",
+    metadata,
+    _id(),
+    _to("pipeline", "pipelines"),
+    _to("trigger", "triggers"),
+    _text("firing", None),
+    _text("changes", None),
+    _integer("tries"),
+    _moment("created_at"),
+    _moment("next_at"),
+    Index("ix_manifest_readings_next_at", "next_at"),
+    Index("ix_manifest_readings_pipeline_id", "pipeline", "id"),
+    Index("ix_manifest_readings_trigger", "trigger"),
+    sqlite_autoincrement=True,
 )
 
 # --- source -------------------------------------------------------------------------------------

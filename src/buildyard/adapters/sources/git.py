@@ -176,6 +176,11 @@ class _Fetch:
             await _must(self._git, "config", key, shown, repository=folder / ".git", work_tree=folder)
 
 
+async def choose_commit(git: Git, route: Route, source: GitSource) -> Wanted:
+    """The commit that a source means."""
+    return (await _choose(git, route, source)).wanted
+
+
 async def _choose(git: Git, route: Route, source: GitSource) -> _Checkout:
     """Turn branch, tag, default branch or abbreviation into a commit by the remote's list of refs."""
     ref = source.branch if source.branch.startswith("refs/") else f"refs/heads/{source.branch}"

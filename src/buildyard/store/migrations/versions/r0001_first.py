@@ -297,6 +297,7 @@ def upgrade() -> None:
         sa.Column("next_attempt_number", sa.Integer(), server_default="1", nullable=False),
         sa.Column("latest_version", sa.Integer(), nullable=True),
         sa.Column("source", TEXT, server_default="", nullable=False),
+        sa.Column("manifests", sa.Integer(), server_default="0", nullable=False),
         sa.Column("disabled_at", sa.BigInteger(), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
@@ -618,6 +619,28 @@ def upgrade() -> None:
     )
     op.create_index("ix_ended_upstreams_next_at", "ended_upstreams", ["next_at"])
     op.create_index("ix_ended_upstreams_trigger", "ended_upstreams", ["trigger"])
+    op.create_table(
+        "manifest_readings",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("pipeline", sa.Integer(), nullable=False),
+        sa.Column("trigger", sa.Integer(), nullable=False),
+        sa.Column("firing", TEXT, nullable=False),
+        sa.Column("changes", TEXT, nullable=False),
+        sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("next_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["pipeline"], ["pipelines.id"], name=op.f("fk_manifest_readings_pipeline"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["trigger"], ["triggers.id"], name=op.f("fk_manifest_readings_trigger"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_manifest_readings")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_manifest_readings_next_at", "manifest_readings", ["next_at"])
+    op.create_index("ix_manifest_readings_pipeline_id", "manifest_readings", ["pipeline", "id"])
+    op.create_index("ix_manifest_readings_trigger", "manifest_readings", ["trigger"])
     op.create_table(
         "evaluation_revisions",
         sa.Column("evaluation", sa.Integer(), nullable=False),
