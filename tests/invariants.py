@@ -111,7 +111,8 @@ async def _check_builds(tx: Transaction) -> None:
         assert jobs_total == total[key], f"build {key} has {total[key]} jobs, not {jobs_total}"
         assert jobs_left == unfinished[key], f"build {key} has {unfinished[key]} jobs left, not {jobs_left}"
         assert (phase == Phase.FINISHED) == (unfinished[key] == 0), f"build {key} in phase {phase}"
-        assert worst == max(ended[key], default=Result.SKIPPED), f"build {key} has worst {worst}, jobs {ended[key]}"
+        known = max(ended[key], default=Result.SKIPPED) if jobs_total else result
+        assert worst == known, f"build {key} has worst {worst}, jobs {ended[key]}"
         assert result == (worst if phase == Phase.FINISHED else None), f"build {key} ended {result}, worst {worst}"
         left[evaluation] += phase != Phase.FINISHED
         numbers[pipeline].append(number)

@@ -384,7 +384,7 @@ async def _grant(
     trusted: bool,
 ) -> JobGrant:
     folder = FolderSource(sha256=facts.source_blob, size=facts.source_size) if facts.source_blob else None
-    git = _git_source(facts) if facts.repository and not spec.sources else None
+    git = _git_source(facts) if facts.repository and not (spec.sources or spec.at_home) else None
     inputs = {artifact.path: artifact for artifact in await kept.inputs_of(tx, job.id)} if spec.needs else {}
     return JobGrant(
         attempt=attempt.id,

@@ -134,7 +134,7 @@ def _pipelines(
             **{name: read for name, read in WORKFLOW.items() if name != "name"},
             "triggers": listing(read_trigger),
         }
-        if names_manifests(reading, value):
+        if names_manifests(value):
             readers = {**REPOSITORY, "triggers": listing(read_trigger)}
         values = mapping(reading, value, at, readers)
         made = definition_of(reading, value, at, values, allow_local=context.allow_local)

@@ -13,7 +13,7 @@ from buildyard.engine.workflow_files import WORKFLOW, definition
 MANIFESTS = "manifests"
 
 
-def names_manifests(reading: Reading, node: yaml.Node) -> bool:
+def names_manifests(node: yaml.Node) -> bool:
     """Whether a pipeline has the key that says so, whatever its value."""
     return isinstance(node, yaml.MappingNode) and any(name == MANIFESTS for name, _, _ in pairs(Reading(), node, ""))
 
@@ -25,7 +25,7 @@ def definition_of(
     if values.get(MANIFESTS):
         return _of_repository(reading, node, path, values, allow_local=allow_local)
     made = definition(reading, node, path, values, matrix={}, allow_local=allow_local)
-    return made and YardPipeline(slug="", spec=made.spec, source=made.source, notify=made.notify)
+    return None if made is None else YardPipeline(slug="", spec=made.spec, source=made.source, notify=made.notify)
 
 
 def _of_repository(
