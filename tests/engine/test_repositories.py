@@ -215,7 +215,11 @@ async def test_what_is_wrong_with_a_manifest_is_a_failed_build_that_says_so(scen
     assert state.detail in view.build.note
     with pytest.raises(Conflict, match="nothing to run"):
         await scene.engine.run(
-            build_cases.rebuild_build, scene.world.administrator, view.build.uid, reason="again", queue_limit=QUEUE_LIMIT
+            build_cases.rebuild_build,
+            scene.world.administrator,
+            view.build.uid,
+            reason="again",
+            queue_limit=QUEUE_LIMIT,
         )
 
 
