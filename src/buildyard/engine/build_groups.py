@@ -7,11 +7,11 @@ from buildyard.domain.access import Actor, Permission, may, may_of_account
 from buildyard.domain.builds import Build
 from buildyard.domain.errors import EngineError, Fault, Forbidden, Invalid, NotFound
 from buildyard.domain.ids import AccountId, BuildId, GroupId
-from buildyard.domain.manifests import ManifestTrigger, trigger_faults
+from buildyard.domain.manifests import ManifestTrigger
 from buildyard.domain.states import Phase
 from buildyard.engine.build_access import owner_of, require_build
 from buildyard.engine.manifest_jobs import start_build
-from buildyard.engine.manifest_triggers import keep_group_triggers
+from buildyard.engine.manifest_triggers import keep_group_triggers, triggers_faults
 from buildyard.engine.settling import locked_build
 from buildyard.engine.stopping import stop_build
 from buildyard.store import audit, builds, groups, identity
@@ -43,11 +43,7 @@ class GroupView:
 async def create_group(tx: Transaction, actor: Actor, new: NewGroup, *, allow_local: bool) -> GroupView:
     """Collect builds that wait for their start and that the actor may start; each is in one group at most."""
     account = await _own_account(tx, actor)
-    faults = [
-        fault
-        for i, each in enumerate(new.triggers)
-        for fault in trigger_faults(each, f"triggers[{i}]", allow_local=allow_local)
-    ]
+    faults = triggers_faults(new.triggers, allow_local=allow_local)
     wanted = sorted(set(new.builds))
     if not 1 <= len(wanted) <= MOST_BUILDS:
         faults.append(Fault("jobs", f"must name 1 to {MOST_BUILDS} jobs", "count"))

@@ -18,12 +18,12 @@ from buildyard.engine.engine import Engine
 from buildyard.engine.granting import require_secrets
 from buildyard.engine.manifest_places import note_sources, pipeline_for, project_for, secrets_for, version_of
 from buildyard.engine.manifest_plans import ManifestOptions, plan_manifest
-from buildyard.engine.manifest_triggers import keep_triggers
+from buildyard.engine.manifest_triggers import MOST_TRIGGERS, keep_triggers, triggers_faults
 from buildyard.engine.manifests import read_manifest
 from buildyard.engine.planning import NewBuild, add_build, jobs_that_fit
 from buildyard.engine.settling import locked_build
 from buildyard.engine.stopping import stop_build
-from buildyard.store import audit, blockers, builds, events, identity
+from buildyard.store import audit, blockers, builds, events, identity, telling
 from buildyard.store.builds import BuildView
 from buildyard.store.transactions import Transaction
 
@@ -84,6 +84,11 @@ async def submit_manifest(engine: Engine, actor: Actor, wanted: NewManifestJob) 
 def plan_job(wanted: NewManifestJob, options: ManifestOptions, *, allow_local: bool) -> PlannedManifest:
     """Read and plan a manifest; takes milliseconds of CPU."""
     manifest = read_manifest(wanted.text, allow_local=allow_local)
+    manifest = replace(manifest, triggers=(*manifest.triggers, *wanted.triggers))
+    if faults := triggers_faults(wanted.triggers, allow_local=allow_local):
+        raise Invalid("the triggers are not valid", tuple(faults))
+    if len(manifest.triggers) > MOST_TRIGGERS:
+        raise Invalid(f"a job has at most {MOST_TRIGGERS} triggers", (Fault("triggers", "are too many", "count"),))
     return PlannedManifest(
         wanted, manifest, plan_manifest(manifest, replace(options, secrets=wanted.secrets is not False))
     )
@@ -119,7 +124,7 @@ async def queue_manifest(tx: Transaction, actor: Actor, planned: PlannedManifest
         secrets=await secrets_for(tx, project, pipeline, planned.manifest) if wanted.secrets is not False else (),
     )
     build = await add_build(tx, project, pipeline, stored, new)
-    await keep_triggers(tx, build, (*planned.manifest.triggers, *wanted.triggers), by=actor.name)
+    await keep_triggers(tx, build, planned.manifest.triggers, by=actor.name)
     details = {"workflow": pipeline.uid, "tags": list(wanted.tags)}
     await audit.add(tx, actor, "build.create", build.uid, project=project.id, reason=wanted.reason, details=details)
     return await builds.view(tx, build.id)
@@ -156,6 +161,7 @@ async def change_visibility(tx: Transaction, actor: Actor, key: BuildId, visibil
     details = {"visibility": visibility.name.lower()}
     await audit.add(tx, actor, "build.visibility", build.uid, project=build.project, details=details)
     events.add(tx, "changed", "build", build.id, project=build.project, build=build.id)
+    telling.note_update(tx, build.id)
     return await builds.view(tx, key)
 
 

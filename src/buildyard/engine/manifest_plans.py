@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from buildyard.domain.manifests import MOST_ARTIFACTS, Manifest, folder_of, git_source
+from buildyard.domain.notifications import Action
 from buildyard.domain.secrets import INSTALL
 from buildyard.domain.specs import (
     JobSpec,
@@ -50,7 +51,7 @@ class ManifestOptions:
     """What the server and the submitter decide about a manifest's job.
 
     `images` are references by the names that manifests use, beside those that are well known. `shell_s` and `failed_s`
-    say how long the workspace stays, of a job that asks for it and of one that failed.
+    say how long the workspace stays, of a job that asks for it and of one that failed. `mail`: the server sends some.
     """
 
     images: Mapping[str, str] = field(default_factory=dict)
@@ -58,6 +59,7 @@ class ManifestOptions:
     secrets: bool = True
     shell_s: int = 0
     failed_s: int = 0
+    mail: bool = True
 
 
 def plan_manifest(manifest: Manifest, options: ManifestOptions) -> PipelineSpec:
@@ -126,6 +128,8 @@ def _notes(manifest: Manifest, options: ManifestOptions) -> list[str]:
     _, strange = scopes_of(manifest.oauth)
     if strange:
         notes.append(f"grants that this server does not give have no effect: {', '.join(strange)}")
+    if not options.mail and any(trigger.action is Action.EMAIL for trigger in manifest.triggers):
+        notes.append("this server is not set up to send mail: triggers with the action email tell nobody")
     return notes
 
 

@@ -3,29 +3,58 @@
 from collections.abc import Sequence
 
 from buildyard.domain.builds import Build
+from buildyard.domain.errors import Fault
 from buildyard.domain.ids import GroupId, ProjectId
-from buildyard.domain.manifests import ManifestTrigger, mailboxes
-from buildyard.domain.notifications import Action, Condition, EmailTarget, Rule, Target, WebhookTarget
+from buildyard.domain.manifests import ManifestTrigger, mailboxes, trigger_faults
+from buildyard.domain.notifications import Action, Condition, EmailTarget, Rule, StatusTarget, Target, WebhookTarget
 from buildyard.store import notifications
 from buildyard.store.transactions import Transaction
 
 DEFINED_BY = "manifest"
+"""Who makes these rules, and the dialect of their messages: those are worded by the API that speaks of manifests."""
 
-DIALECT = "sourcehut"
-"""In whose words the messages are written."""
+
+MOST_TRIGGERS = 50
+"""How many one job, or one group, may have."""
+
+
+def triggers_faults(triggers: Sequence[ManifestTrigger], *, allow_local: bool) -> list[Fault]:
+    """Everything wrong with triggers that were given beside a manifest."""
+    if len(triggers) > MOST_TRIGGERS:
+        return [Fault("triggers", f"must not be more than {MOST_TRIGGERS}", "count")]
+    return [
+        fault
+        for i, trigger in enumerate(triggers)
+        for fault in trigger_faults(trigger, f"triggers[{i}]", allow_local=allow_local)
+    ]
 
 
 def rule_of_trigger(trigger: ManifestTrigger) -> Rule:
-    """The rule that a trigger without faults stands for; its `failure` is every end but success."""
-    target: Target
+    """The rule that a trigger without faults stands for. A trigger's failure is every end but success."""
+    on = Condition.UNSUCCESSFUL if trigger.condition is Condition.FAILURE else trigger.condition
+    return Rule(target=_target(trigger), condition=on)
+
+
+def _target(trigger: ManifestTrigger) -> Target:
     if trigger.action is Action.WEBHOOK:
-        target = WebhookTarget(url=trigger.url, dialect=DIALECT)
-    else:
-        target = EmailTarget(
-            to=mailboxes(trigger.to), cc=mailboxes(trigger.cc), in_reply_to=trigger.in_reply_to, dialect=DIALECT
-        )
-    failed = trigger.condition is Condition.FAILURE
-    return Rule(target=target, condition=Condition.UNSUCCESSFUL if failed else trigger.condition)
+        return WebhookTarget(url=trigger.url, dialect=DEFINED_BY)
+    to = dict.fromkeys(mailboxes(trigger.to))
+    cc = (address for address in dict.fromkeys(mailboxes(trigger.cc)) if address not in to)
+    return EmailTarget(to=tuple(to), cc=tuple(cc), in_reply_to=trigger.in_reply_to.strip(), dialect=DEFINED_BY)
+
+
+def trigger_of_rule(rule: Rule) -> ManifestTrigger:
+    """What was asked for, as far as it was kept: addresses without the names beside them."""
+    on = Condition.FAILURE if rule.condition is Condition.UNSUCCESSFUL else rule.condition
+    match rule.target:
+        case EmailTarget(to=to, cc=cc, in_reply_to=reference):
+            return ManifestTrigger(
+                action=Action.EMAIL, condition=on, to=", ".join(to), cc=", ".join(cc), in_reply_to=reference
+            )
+        case WebhookTarget(url=url):
+            return ManifestTrigger(action=Action.WEBHOOK, condition=on, url=url)
+        case StatusTarget():
+            raise ValueError("no trigger shows statuses")
 
 
 async def keep_triggers(tx: Transaction, build: Build, triggers: Sequence[ManifestTrigger], *, by: str) -> None:
