@@ -10,7 +10,7 @@ from buildyard.domain.notifications import Action, Condition, EmailTarget, Rule,
 from buildyard.store import notifications
 from buildyard.store.transactions import Transaction
 
-DEFINED_BY = "manifest"
+DEFINED_BY = notifications.OF_MANIFESTS
 """Who makes these rules, and the dialect of their messages: those are worded by the API that speaks of manifests."""
 
 
@@ -64,7 +64,7 @@ async def keep_triggers(tx: Transaction, build: Build, triggers: Sequence[Manife
             tx,
             rule_of_trigger(trigger),
             project=build.project,
-            pipeline=build.pipeline,
+            pipeline=None,
             build=build.id,
             defined_by=DEFINED_BY,
             created_by=by,

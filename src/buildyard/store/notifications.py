@@ -40,6 +40,9 @@ class Notification:
     created_at: Moment
 
 
+OF_MANIFESTS = "manifest"
+"""Who makes rules of single builds and groups by the thousands, which no list of a project's rules shows."""
+
 _COLUMNS = (
     notifications.c.id,
     notifications.c.uid,
@@ -60,7 +63,9 @@ ADD = insertion(notifications)
 BY_ID = Statement(_QUERY.where(notifications.c.id == given("key")))
 BY_UID = Statement(_QUERY.where(notifications.c.uid == given("of_uid")))
 OF_PROJECT = Statement(
-    _QUERY.where(notifications.c.project == given("within")).order_by(notifications.c.id).limit(given("most"))
+    _QUERY.where(notifications.c.project == given("within"), notifications.c.defined_by != OF_MANIFESTS)
+    .order_by(notifications.c.id)
+    .limit(given("most"))
 )
 REMOVE = Statement(delete(notifications).where(notifications.c.id == given("key")))
 LOCK_PIPELINE = Statement(select(pipelines.c.id).where(pipelines.c.id == given("key")).with_for_update(key_share=True))
@@ -183,7 +188,7 @@ async def get(tx: Transaction, reference: str) -> Notification:
 
 
 async def of_project(tx: Transaction, project: ProjectId, limit: int) -> list[Notification]:
-    """A project's rules and those of its pipelines and builds, oldest first."""
+    """A project's rules and those of its pipelines and builds, oldest first, but for those of manifests."""
     return [_notification(row) for row in await tx.fetch(OF_PROJECT, within=project, most=limit)]
 
 

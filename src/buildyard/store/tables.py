@@ -36,6 +36,7 @@ UNFINISHED = text("phase < 4")
 REMOVED = text("removed_at IS NOT NULL")
 WAITING = text("state = 0")
 STREAMED = text("stream > ''")
+STANDING = text("defined_by <> 'manifest'")
 SUBSCRIBED = text("subscription > 0")
 IN_GROUP = text("concurrency IS NOT NULL")
 AS_PROJECT = text("audience = 0")
@@ -1059,7 +1060,8 @@ notifications = Table(
     _text("defined_by"),
     _text("created_by"),
     _moment("created_at"),
-    Index("ix_notifications_project_id", "project", "id"),
+    Index("ix_notifications_scope", "project", "pipeline", "build", "group"),
+    Index("ix_notifications_standing", "project", "id", sqlite_where=STANDING, postgresql_where=STANDING),
     Index("ix_notifications_pipeline", "pipeline"),
     Index("ix_notifications_build", "build"),
     Index("ix_notifications_group", "group"),

@@ -893,7 +893,14 @@ def upgrade() -> None:
     op.create_index("ix_notifications_build", "notifications", ["build"])
     op.create_index("ix_notifications_group", "notifications", ["group"])
     op.create_index("ix_notifications_pipeline", "notifications", ["pipeline"])
-    op.create_index("ix_notifications_project_id", "notifications", ["project", "id"])
+    op.create_index("ix_notifications_scope", "notifications", ["project", "pipeline", "build", "group"])
+    op.create_index(
+        "ix_notifications_standing",
+        "notifications",
+        ["project", "id"],
+        sqlite_where=sa.text("defined_by <> 'manifest'"),
+        postgresql_where=sa.text("defined_by <> 'manifest'"),
+    )
     op.create_table(
         "subscriptions",
         sa.Column("id", sa.Integer(), nullable=False),
