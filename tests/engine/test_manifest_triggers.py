@@ -146,9 +146,9 @@ def test_the_log_says_that_a_server_without_mail_sends_none() -> None:
     mute = ManifestOptions(mail=False)
     planned = plan_job(NewManifestJob(text=PLAIN, triggers=(MAIL,)), mute, allow_local=False)
     (job,) = planned.spec.jobs
-    assert "not set up to send mail" in job.prepare[0].run
+    assert any("not set up to send mail" in step.run for step in job.prepare)
     (other,) = plan_job(NewManifestJob(text=PLAIN, triggers=(HOOK,)), mute, allow_local=False).spec.jobs
-    assert other.prepare == ()
+    assert not any("not set up to send mail" in step.run for step in other.prepare)
 
 
 @pytest.mark.covers("user_webhooks.events")

@@ -88,8 +88,8 @@ async def get_group(tx: Transaction, actor: Actor, key: GroupId) -> GroupView:
     return await _view(tx, actor, await _found(tx, actor, key, Permission.READ))
 
 
-async def _found(tx: Transaction, actor: Actor, key: GroupId, permission: Permission, *, lock: bool = False) -> Group:
-    group = await groups.get(tx, key, lock=lock)
+async def _found(tx: Transaction, actor: Actor, key: GroupId, permission: Permission) -> Group:
+    group = await groups.get(tx, key)
     if not may_of_account(actor, Permission.READ, group.account):
         raise NotFound("group not found")
     if not may_of_account(actor, permission, group.account):
@@ -105,7 +105,7 @@ async def _view(tx: Transaction, actor: Actor, group: Group) -> GroupView:
 
 async def start_group(tx: Transaction, actor: Actor, key: GroupId) -> GroupView:
     """Start all builds of a group that wait for it."""
-    group = await _found(tx, actor, key, Permission.RUN, lock=True)
+    group = await _found(tx, actor, key, Permission.RUN)
     for build in await _members(tx, actor, key, Permission.RUN):
         await start_build(tx, await locked_build(tx, build))
     await audit.add(tx, actor, "group.start", key)
@@ -114,7 +114,7 @@ async def start_group(tx: Transaction, actor: Actor, key: GroupId) -> GroupView:
 
 async def cancel_group(tx: Transaction, actor: Actor, key: GroupId) -> GroupView:
     """Stop all builds of a group."""
-    group = await _found(tx, actor, key, Permission.CANCEL, lock=True)
+    group = await _found(tx, actor, key, Permission.CANCEL)
     for build in await _members(tx, actor, key, Permission.CANCEL):
         await stop_build(tx, build, detail=f"cancelled with its group by {actor.name}")
     await audit.add(tx, actor, "group.cancel", key)

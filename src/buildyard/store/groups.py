@@ -17,7 +17,6 @@ _GROUP = select(groups.c.id, groups.c.account, accounts.c.name, groups.c.note, g
 ADD = insertion(groups)
 ADD_BUILD = insertion(group_builds)
 BY_ID = Statement(_GROUP.where(groups.c.id == given("key")))
-LOCKED = Statement(select(groups.c.id).where(groups.c.id == given("key")).with_for_update())
 BUILDS_OF = Statement(
     select(group_builds.c.build).where(group_builds.c.group == given("of")).order_by(group_builds.c.build)
 )
@@ -54,10 +53,8 @@ async def add(tx: Transaction, account: AccountId, note: str, members: Sequence[
     return GroupId(key)
 
 
-async def get(tx: Transaction, key: GroupId, *, lock: bool = False) -> Group:
-    """The group with this id; `lock` keeps others from acting on it."""
-    if lock:
-        await tx.fetch(LOCKED, key=key)
+async def get(tx: Transaction, key: GroupId) -> Group:
+    """The group with this id. Its row is locked only after those of builds, by what tells its end."""
     row = await tx.fetch_one(BY_ID, key=key)
     if row is None:
         raise NotFound("group not found")
