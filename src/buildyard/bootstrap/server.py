@@ -287,7 +287,11 @@ def graphql_config(settings: Settings) -> GraphqlConfig:
 
 def manifest_options(settings: Settings) -> ManifestOptions:
     """How jobs made of manifests are run."""
-    return ManifestOptions(images=settings.sourcehut.images, timeout_s=60 * settings.sourcehut.timeout_minutes)
+    return ManifestOptions(
+        images=settings.sourcehut.images,
+        timeout_s=60 * settings.sourcehut.timeout_minutes,
+        mail=bool(settings.mail.host),
+    )
 
 
 def server_app(engine: Engine, settings: Settings, book: YardBook | None = None) -> ASGIApp:
