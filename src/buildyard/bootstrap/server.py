@@ -287,9 +287,12 @@ def graphql_config(settings: Settings) -> GraphqlConfig:
 
 def manifest_options(settings: Settings) -> ManifestOptions:
     """How jobs made of manifests are run."""
+    sourcehut = settings.sourcehut
     return ManifestOptions(
-        images=settings.sourcehut.images,
-        timeout_s=60 * settings.sourcehut.timeout_minutes,
+        images=sourcehut.images,
+        timeout_s=60 * sourcehut.timeout_minutes,
+        shell_s=60 * sourcehut.shell_minutes,
+        failed_s=60 * sourcehut.failed_minutes,
         mail=bool(settings.mail.host),
     )
 

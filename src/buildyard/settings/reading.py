@@ -125,6 +125,7 @@ def _check(settings: Settings) -> None:
         if url and not re.fullmatch(r"https?://[^/\s?#@]+(/[^\s?#]*)?|unix:///[^\s]+", url):
             raise BadSettings(f"{name} must be an address like http://host:8010, not {url!r}")
     _check_work(settings)
+    _check_manifests(settings)
     _check_mail(settings)
     scheme = settings.database_url.split(":", 1)[0]
     if scheme not in ("sqlite", "postgresql", "postgres"):
@@ -148,14 +149,20 @@ def _check_work(settings: Settings) -> None:
         raise BadSettings("server.unsupported_seconds (BUILDYARD_UNSUPPORTED_SECONDS) must not be negative")
     if not 1 <= settings.server.lease_seconds <= 86_400:
         raise BadSettings("server.lease_seconds (BUILDYARD_LEASE_SECONDS) must lie between 1 and 86400")
-    if not 1 <= settings.sourcehut.timeout_minutes <= 10_080:
-        raise BadSettings("sourcehut.timeout_minutes (BUILDYARD_SOURCEHUT_TIMEOUT) must lie between 1 and 10080")
     for kept in fields(settings.retention):
         value = getattr(settings.retention, kept.name)
         most = 36_500 if kept.name.endswith("_days") else 2**40 if kept.name.endswith("_bytes") else 10_000_000
         if not 0 <= value <= most:
             where = f"retention.{kept.name} ({kept.metadata['variable']})"
             raise BadSettings(f"{where} must lie between 0 and {most}, not {value}")
+
+
+def _check_manifests(settings: Settings) -> None:
+    """Times of jobs made of manifests: at most a week."""
+    for name, least in (("timeout_minutes", 1), ("shell_minutes", 0), ("failed_minutes", 0)):
+        if not least <= getattr(settings.sourcehut, name) <= 10_080:
+            variable = next(one for one in fields(settings.sourcehut) if one.name == name).metadata["variable"]
+            raise BadSettings(f"sourcehut.{name} ({variable}) must lie between {least} and 10080")
 
 
 def _check_mail(settings: Settings) -> None:
