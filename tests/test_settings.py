@@ -87,7 +87,7 @@ def test_a_mistake_in_the_file_is_named_with_file_line_and_key(tmp_path: Path, t
         ("BUILDYARD_MAIL_HOST", "mail.example.org", r"mail\.sender \(BUILDYARD_MAIL_FROM\) must be a mail address"),
         ("BUILDYARD_TELLING_TRIES", "0", r"telling\.tries \(BUILDYARD_TELLING_TRIES\) must lie between 1 and 100"),
         ("BUILDYARD_TELLING_TIMEOUT_SECONDS", "0", r"must lie between 0\.1 and 600"),
-        ("BUILDYARD_SOURCEHUT_TIMEOUT", "0", r"sourcehut\.timeout_minutes .* must lie between 1 and 10080"),
+        ("BUILDYARD_SOURCEHUT_TIMEOUT_MINUTES", "0", r"sourcehut\.timeout_minutes .* must lie between 1 and 10080"),
         ("BUILDYARD_SOURCEHUT_SHELL_MINUTES", "-1", r"sourcehut\.shell_minutes .* must lie between 0 and 10080"),
     ],
 )

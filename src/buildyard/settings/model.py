@@ -119,7 +119,9 @@ class Sourcehut:
         "BUILDYARD_SOURCEHUT_IMAGES",
     )
     timeout_minutes: int = setting(
-        240, "How long a job made of a manifest may run, with its sources and artifacts.", "BUILDYARD_SOURCEHUT_TIMEOUT"
+        240,
+        "How long a job made of a manifest may run, with its sources and artifacts.",
+        "BUILDYARD_SOURCEHUT_TIMEOUT_MINUTES",
     )
     graphql_playground: bool = setting(
         False, "Whether a browser that opens `/query` gets a page to try queries on.", "BUILDYARD_GRAPHQL_PLAYGROUND"
