@@ -113,7 +113,8 @@ async def test_secrets_are_found_by_uid_too_and_installed_where_programs_look_fo
     pgp = await put(world, "signing", SecretKind.PGP_KEY)
     file = await put(world, "netrc", SecretKind.FILE, path=".netrc", mode=0o640)
     await put(world, "TOKEN", SecretKind.VARIABLE)
-    uses = tuple(SecretUse(name=name, given="install") for name in (ssh, "signing", file, "TOKEN"))
+    other = await put(world, "OTHER", SecretKind.VARIABLE)
+    uses = tuple(SecretUse(name=name, given="install") for name in (ssh, "signing", file, "TOKEN", other))
     await world.submit(job("one", secrets=uses))
 
     grant = await (await world.hand()).take()
@@ -128,6 +129,7 @@ async def test_secrets_are_found_by_uid_too_and_installed_where_programs_look_fo
         secret("signing", "signing", SecretKind.PGP_KEY, variable="", path=f".secrets/{pgp}.asc"),
         secret(file, "netrc", SecretKind.FILE, variable="", path=".netrc", mode=0o640),
         secret("TOKEN", "TOKEN", SecretKind.VARIABLE, variable="TOKEN"),
+        secret(other, "OTHER", SecretKind.VARIABLE, variable="OTHER"),
     ]
 
 

@@ -1,5 +1,7 @@
 """What a leased job is given of secrets. They travel in the grant only; nothing here stores or says a value."""
 
+from dataclasses import replace
+
 import msgspec
 
 from buildyard.domain.access import Actor
@@ -67,7 +69,7 @@ def _open(keys: Keyring, use: SecretUse, secret: Secret, sealed: Sealed) -> Gran
         value = keys.unseal(sealed.key, secret.uid, sealed.data)
     except Unavailable as exc:
         raise _Refused(f"the secret {use.name} cannot be read: {exc}") from None
-    how = handing(use, secret.kind, path=secret.path, mode=secret.mode, uid=secret.uid)
+    how = handing(replace(use, name=secret.name), secret.kind, path=secret.path, mode=secret.mode, uid=secret.uid)
     return GrantedSecret(
         name=use.name,
         value=_as_given(use, how, value),

@@ -18,6 +18,7 @@ complete-build() {{
 }}
 if [ "$(id -u)" = 0 ] && ! command -v sudo > /dev/null 2>&1; then
     sudo() {{
+        {{ local -; set +x; }} 2> /dev/null
         while :; do
             case "${{1-}}" in
                 -E | -H | -n | --) shift ;;
