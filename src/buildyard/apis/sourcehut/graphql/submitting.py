@@ -5,7 +5,7 @@ from typing import Any
 from buildyard.apis.sourcehut.graphql.context import Info, Resolvers
 from buildyard.apis.sourcehut.graphql.jobs import Source, job
 from buildyard.domain.access import Visibility
-from buildyard.domain.errors import Forbidden, NotFound
+from buildyard.domain.errors import Forbidden, Invalid, NotFound
 from buildyard.domain.ids import BuildId
 from buildyard.engine.manifest_jobs import (
     NewManifestJob,
@@ -17,6 +17,9 @@ from buildyard.engine.manifest_jobs import (
 
 NOT_PENDING = "Found no pending jobs with this ID on your account"
 NOT_RUNNING = "Found no running jobs for your account with this ID"
+MOST_TOLD = 5
+"""So many faults of a manifest are in the message; all are in the error's extensions."""
+
 NOT_YOURS = "Found no job with this ID on your account"
 
 
@@ -41,7 +44,10 @@ async def submit(
         secrets=secrets,
         execute=execute is not False,
     )
-    return job(await submit_manifest(context.engine, context.actor, wanted))
+    try:
+        return job(await submit_manifest(context.engine, context.actor, wanted))
+    except Invalid as exc:
+        raise Invalid("; ".join(fault.message for fault in exc.faults[:MOST_TOLD]) or str(exc), exc.faults) from exc
 
 
 async def start(_source: Any, info: Info, *, jobID: int) -> Source:  # noqa: N803 - the schema's name
