@@ -26,8 +26,11 @@ from buildyard.apis.health import health_app
 from buildyard.apis.hooks.routes import hooks_app
 from buildyard.apis.native.routes import native_app
 from buildyard.apis.observe import Observer
+from buildyard.apis.sourcehut.config import SourcehutConfig
 from buildyard.apis.sourcehut.graphql.app import graphql_app
 from buildyard.apis.sourcehut.graphql.execution import GraphqlConfig
+from buildyard.apis.sourcehut.routes import PATHS as SOURCEHUT_PATHS
+from buildyard.apis.sourcehut.routes import sourcehut_app
 from buildyard.apis.sourcehut.web import PATHS as SOURCEHUT_WEB_PATHS
 from buildyard.apis.sourcehut.web import web_app
 from buildyard.apis.terminals import Switchboard
@@ -109,6 +112,7 @@ async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
             credentials={name: Path(path) for name, path in settings.telling.credentials.items()},
             keys=Keyring(settings.key_file),
             signing=SigningKey(settings.signing_key_file),
+            manifests=manifest_options(settings),
             writers=writers_of(graphql_config(settings)),
             manifests=manifest_options(settings),
         )
@@ -278,6 +282,11 @@ def build_server_config(settings: Settings) -> BuildServerConfig:
     )
 
 
+def manifest_options(settings: Settings) -> ManifestOptions:
+    """How jobs made of manifests are run."""
+    return ManifestOptions(images=settings.sourcehut.images, timeout_s=settings.sourcehut.timeout_minutes * 60)
+
+
 def graphql_config(settings: Settings) -> GraphqlConfig:
     """How GraphQL queries are answered."""
     minutes = settings.sourcehut.timeout_minutes
@@ -297,6 +306,17 @@ def manifest_options(settings: Settings) -> ManifestOptions:
     )
 
 
+def _sourcehut_mounts(engine: Engine, gate: PasswordGate, settings: Settings) -> list[Mount]:
+    """The builds.sr.ht API: REST, GraphQL, files and pages."""
+    config = SourcehutConfig(body_bytes=settings.limits.body_bytes, own_only=settings.sourcehut.show == "own")
+    rest, web = sourcehut_app(engine, config), web_app(engine, gate)
+    return [
+        *(Mount(path, "sourcehut", rest) for path in SOURCEHUT_PATHS),
+        *(Mount(path, "sourcehut_web", web) for path in SOURCEHUT_WEB_PATHS),
+        Mount("/query", "graphql", graphql_app(engine, graphql_config(settings))),
+    ]
+
+
 def server_app(engine: Engine, settings: Settings, book: YardBook | None = None) -> ASGIApp:
     """The application of the whole server: every API at its own paths. `book` is that of its yard file."""
     registry = CollectorRegistry()
@@ -311,10 +331,9 @@ def server_app(engine: Engine, settings: Settings, book: YardBook | None = None)
         ),
         Mount("/-/hooks", "hooks", hooks_app(engine, yard.hooks, body_bytes=settings.limits.body_bytes)),
     ]
-    mounts.append(Mount("/query", "graphql", graphql_app(engine, graphql_config(settings))))
     build_server = build_server_app(engine, build_server_config(settings))
     mounts += [Mount(path, "build_server", build_server) for path in ("/api", *BUILD_SERVER_PATHS)]
-    sourcehut_web = web_app(engine, gate)
-    mounts += [Mount(path, "sourcehut_web", sourcehut_web) for path in SOURCEHUT_WEB_PATHS]
+    if settings.sourcehut.enabled:
+        mounts += _sourcehut_mounts(engine, gate, settings)
     mounts += [Mount(path, "health", health) for path in ("/health", "/ready", "/live", "/metrics")]
     return Observer(Dispatcher(mounts, fallback=start_app()), registry)

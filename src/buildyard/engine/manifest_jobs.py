@@ -77,8 +77,17 @@ async def submit_manifest(engine: Engine, actor: Actor, wanted: NewManifestJob) 
     """Read a manifest and queue its job; Invalid carries every fault of the manifest."""
     require_runner(actor)
     engine.require_space()
-    planned = await asyncio.to_thread(plan_job, wanted, engine.manifests, allow_local=engine.policy.allow_local_sources)
+    allow_local = engine.policy.allow_local_sources
+    try:
+        planned = await asyncio.to_thread(plan_job, wanted, engine.manifests, allow_local=allow_local)
+    except Invalid as exc:
+        raise Invalid(str(exc), tuple(_of_manifest(fault) for fault in exc.faults)) from None
     return await engine.run(queue_manifest, actor, planned, queue_limit=engine.policy.queue_limit)
+
+
+def _of_manifest(fault: Fault) -> Fault:
+    """A fault of a manifest, beside those of what is said beside it."""
+    return replace(fault, path=f"manifest.{fault.path}" if fault.path else "manifest")
 
 
 def plan_job(wanted: NewManifestJob, options: ManifestOptions, *, allow_local: bool) -> PlannedManifest:

@@ -110,8 +110,18 @@ class Secrets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sourcehut:
-    """The builds.sr.ht API."""
+    """The builds.sr.ht API, and jobs made of manifests."""
 
+    enabled: bool = setting(
+        True,
+        "Whether this API answers. Off: 404 at all of its paths, while the rest goes on.",
+        "BUILDYARD_SOURCEHUT",
+    )
+    show: Literal["all", "own"] = setting(
+        "all",
+        "What its lists of jobs hold: `all` builds that a user started, in whichever API, or its `own` jobs only.",
+        "BUILDYARD_SOURCEHUT_SHOW",
+    )
     images: dict[str, str] = setting(
         dict,
         "Container images by the names that manifests use; they win over those of well-known systems. "

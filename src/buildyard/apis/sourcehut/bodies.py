@@ -5,12 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from starlette.datastructures import FormData
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.types import Message
 
 from buildyard.apis.http import body_of
+from buildyard.apis.sourcehut.forms import read_form
 from buildyard.domain.access import EVERYONE
 from buildyard.domain.errors import Fault, Invalid
 from buildyard.domain.ids import BuildId
@@ -132,7 +130,8 @@ async def fields_of(request: Request, limit: int) -> Fields:
     body = await body_of(request, limit)
     if request.headers.get("content-type") == "application/json":
         return Fields(_json(body))
-    return Fields(await _form(request, body))
+    form = read_form(request.headers.get("content-type", ""), body)
+    return Fields({name: _form_value(name, values) for name, values in form.items()})
 
 
 def _json(body: bytes) -> Mapping[str, Any]:
@@ -145,31 +144,25 @@ def _json(body: bytes) -> Mapping[str, Any]:
     return found
 
 
-async def _form(request: Request, body: bytes) -> Mapping[str, Any]:
-    """The fields of a form: lists are fields given several times, `triggers` is JSON."""
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    try:
-        form = await Request(request.scope, receive).form(max_files=0, max_fields=1000, max_part_size=len(body) + 1)
-    except (HTTPException, UnicodeDecodeError):
-        raise Invalid("the form cannot be read", (Fault("", "The form cannot be read", "form"),)) from None
-    return {name: _form_value(form, name) for name in form}
-
-
-def _form_value(form: FormData, name: str) -> Any:
-    values = [str(one) for one in form.getlist(name)]
+def _form_value(name: str, values: list[str]) -> Any:
+    """What a field of a form stands for: lists are fields given several times, `triggers` is JSON."""
     if name in LISTS:
-        return [int(one) if name == "jobs" and one.isascii() and one.isdecimal() else one for one in values]
+        return [
+            int(one) if name == "jobs" and one.isascii() and one.isdecimal() and len(one) < 20 else one
+            for one in values
+        ]
     if name in TRUTHS:
         return _TRUTH.get(values[-1].lower(), values[-1])
     if name == "triggers":
         try:
-            return msgspec.json.decode(values[-1].encode("utf-8", "replace"))
+            return msgspec.json.decode(values[-1].encode())
         except (msgspec.DecodeError, RecursionError):
             return values[-1]
     return values[-1]
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 20
 
 
 # --- what is asked for --------------------------------------------------------------------------
@@ -178,7 +171,6 @@ def _form_value(form: FormData, name: str) -> Any:
 def new_job(fields: Fields, *, allow_local: bool) -> NewManifestJob:
     """A job to submit. Who may read it, if nobody is named, is everyone."""
     read = fields.names("access:read", everyone=True)
-    execute = fields.truth("execute")
     wanted = NewManifestJob(
         text=fields.text("manifest", required=True),
         note=fields.text("note", longest=NOTE_LENGTH),
@@ -186,7 +178,7 @@ def new_job(fields: Fields, *, allow_local: bool) -> NewManifestJob:
         read=(EVERYONE,) if read is None else read,
         write=fields.names("access:write", everyone=False) or (),
         secrets=fields.truth("secrets"),
-        execute=execute is not False,
+        execute=fields.truth("execute") is not False,
         triggers=_triggers(fields, allow_local=allow_local),
     )
     fields.check()

@@ -9,6 +9,7 @@ from buildyard.apis.sourcehut.schemas import Problem, Problems
 from buildyard.domain.errors import (
     Conflict,
     EngineError,
+    Fault,
     Forbidden,
     Gone,
     Invalid,
@@ -35,6 +36,13 @@ STATUS: dict[type[EngineError], int] = {
 
 WORDS = {401: "401 unauthorized", 404: "404 not found", 405: "405 method not allowed"}
 """What is said instead of the engine's own words."""
+
+FIELDS = {"read": "access:read", "write": "access:write"}
+"""This API's words for fields that the engine names."""
+
+MANIFEST = "manifest"
+OWN_WORDS = ("missing", "duplicate", "task_name", "task")
+"""Faults of manifests whose words are the real service's, and name what they are about."""
 
 MOST_PROBLEMS = 1000
 
@@ -71,13 +79,22 @@ def on_engine_error(request: Request, exc: Exception) -> Response:
 
 def problems_of(exc: Invalid) -> list[Problem]:
     """Every fault of a request; those of a manifest say where in it they are."""
-    found = [
-        Problem(reason=fault.message, field=fault.path) if fault.path else Problem(reason=fault.message)
-        for fault in exc.faults[:MOST_PROBLEMS]
-    ]
+    found = [_problem(fault) for fault in exc.faults[:MOST_PROBLEMS]]
     if len(exc.faults) > MOST_PROBLEMS:
         found.append(Problem(reason=f"and {len(exc.faults) - MOST_PROBLEMS} more"))
     return found or [Problem(reason=str(exc))]
+
+
+def _problem(fault: Fault) -> Problem:
+    if not fault.path:
+        return Problem(reason=fault.message)
+    field, _, place = fault.path.partition(".")
+    if fault.code == "unknown_secret":
+        return Problem(reason=fault.message, field=MANIFEST)
+    if field != MANIFEST:
+        return Problem(reason=fault.message, field=FIELDS.get(fault.path, fault.path))
+    said = f"{place}: {fault.message}" if place and fault.code not in OWN_WORDS else fault.message
+    return Problem(reason=said, field=field)
 
 
 def on_http_error(_request: Request, exc: Exception) -> Response:

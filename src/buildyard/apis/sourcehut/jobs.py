@@ -4,11 +4,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from buildyard.apis.http import USER_BYTES
 from buildyard.apis.sourcehut import bodies, mapping
 from buildyard.apis.sourcehut.auth import READ, WRITE, actor_with, anyone
 from buildyard.apis.sourcehut.config import SourcehutConfig
 from buildyard.apis.sourcehut.schemas import encode
+from buildyard.apis.user_bytes import USER_BYTES
 from buildyard.domain.errors import NotFound
 from buildyard.domain.ids import BuildId
 from buildyard.engine import job_sheets, manifest_jobs

@@ -43,7 +43,7 @@ class Job(msgspec.Struct, kw_only=True):
     tasks: list[Task]
     note: str | None
     runner: str | None
-    tags: str | None | UnsetType = UNSET
+    tags: str | UnsetType | None = UNSET
     owner: Owner
 
 
