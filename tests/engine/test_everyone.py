@@ -42,6 +42,7 @@ from buildyard.engine import (
     images,
     job_details,
     job_manifests,
+    job_sheets,
     job_tasks,
     leasing,
     log_reading,
@@ -265,6 +266,10 @@ async def _own_jobs(tx: Transaction, who: Actor) -> list[Any]:
     return list((await manifest_jobs.list_jobs_of(tx, who)).views)
 
 
+async def _own_sheets(tx: Transaction, who: Actor) -> list[Any]:
+    return (await job_sheets.show_own_jobs(tx, who, start=2**31 - 1, limit=9, manifests_only=False))[1]
+
+
 async def _group_of(tx: Transaction, who: Actor, build: BuildId) -> object:
     """A group of a build; its one fault is that the build is not theirs."""
     try:
@@ -304,6 +309,9 @@ LETS_IN: dict[Callable[..., Any], tuple[set[str], Call]] = {
         RUNNERS,
         lambda tx, who, at: manifest_jobs.change_visibility(tx, who, at.manifest, Visibility.PUBLIC),
     ),
+    job_sheets.show_job: (READERS, lambda tx, who, at: job_sheets.show_job(tx, who, at.manifest)),
+    job_sheets.show_manifest: (READERS, lambda tx, who, at: job_sheets.show_manifest(tx, who, at.manifest)),
+    job_sheets.show_artifacts: (READERS, lambda tx, who, at: job_sheets.show_artifacts(tx, who, at.manifest)),
     build_groups.create_group: (
         RUNNERS,
         lambda tx, who, at: _group_of(tx, who, at.manifest),
@@ -590,6 +598,10 @@ SHOWS: dict[Callable[..., Any], tuple[set[str], Call]] = {
     manifest_jobs.list_jobs_of: (
         {"owner", "token to read", "administrator"},
         lambda tx, who, _at: _own_jobs(tx, who),
+    ),
+    job_sheets.show_own_jobs: (
+        {"owner", "token to read", "administrator"},
+        lambda tx, who, _at: _own_sheets(tx, who),
     ),
     audit.read_audit: (CONFIGURERS, lambda tx, who, _at: audit.read_audit(tx, who, limit=9)),
     build_lists.list_visible_audit: (

@@ -114,7 +114,6 @@ async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
             signing=SigningKey(settings.signing_key_file),
             manifests=manifest_options(settings),
             writers=writers_of(graphql_config(settings)),
-            manifests=manifest_options(settings),
         )
         _prepare_signing(engine)
         if fault := await prepare_keys(engine):
@@ -280,11 +279,6 @@ def build_server_config(settings: Settings) -> BuildServerConfig:
         body_bytes=settings.limits.body_bytes,
         enabled=settings.build_server.enabled,
     )
-
-
-def manifest_options(settings: Settings) -> ManifestOptions:
-    """How jobs made of manifests are run."""
-    return ManifestOptions(images=settings.sourcehut.images, timeout_s=settings.sourcehut.timeout_minutes * 60)
 
 
 def graphql_config(settings: Settings) -> GraphqlConfig:

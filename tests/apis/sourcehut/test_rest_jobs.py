@@ -15,7 +15,9 @@ SCOPE = "Your OAuth token is not permitted to use this endpoint (needs builds.sr
 TAGS = "Invalid tag name, tags must use lowercase alphanumeric characters, underscores, dashes, or dots"
 
 
-@pytest.mark.covers("sourcehut.rest.submit", "sourcehut.rest.get")
+@pytest.mark.covers(
+    "sourcehut.rest.submit", "sourcehut.rest.get", "sourcehut: POST /api/jobs", "sourcehut: GET /api/jobs/:id"
+)
 async def test_a_submission_is_answered_with_the_job_and_read_back(rest: Rest) -> None:
     wanted = {"manifest": MANIFEST, "note": "a *note*", "tags": ["lib", "x"], "unknown": 1}
     reply = await rest.post("/api/jobs", wanted)
@@ -62,7 +64,7 @@ async def test_tasks_follow_their_steps(rest: Rest) -> None:
     assert await shown() == ("failed", ["failed", "pending"], "w1")
 
 
-@pytest.mark.covers("sourcehut.rest.list")
+@pytest.mark.covers("sourcehut.rest.list", "sourcehut: GET /api/jobs")
 async def test_own_jobs_are_listed_in_pages(rest: Rest) -> None:
     ids = [await rest.submit() for _ in range(52)]
     await rest.submit(by=await rest.world.user("eve"))
@@ -76,7 +78,7 @@ async def test_own_jobs_are_listed_in_pages(rest: Rest) -> None:
         assert (await rest.get(f"/api/jobs?start={start}")).status == status, start
 
 
-@pytest.mark.covers("sourcehut.rest.manifest")
+@pytest.mark.covers("sourcehut.rest.manifest", "sourcehut: GET /api/jobs/:id/manifest")
 async def test_the_manifest_is_given_as_written_without_a_token_if_everyone_may_read(rest: Rest) -> None:
     public = await rest.submit()
     private = await rest.submit(**{"access:read": []})
@@ -109,7 +111,7 @@ async def test_what_another_api_started_is_a_job_too(rest: Rest) -> None:
     assert await world.result(several) is Result.CANCELLED
 
 
-@pytest.mark.covers("sourcehut.rest.start")
+@pytest.mark.covers("sourcehut.rest.start", "sourcehut: POST /api/jobs/:id/start")
 async def test_a_pending_job_is_started_once(rest: Rest) -> None:
     key = await rest.submit(execute=False)
     assert (await rest.get(f"/api/jobs/{key}")).json["status"] == "pending"
@@ -124,7 +126,7 @@ async def test_a_pending_job_is_started_once(rest: Rest) -> None:
     assert (await rest.post(f"/api/jobs/{key}/start")).reasons == [("", "This job is already complete")]
 
 
-@pytest.mark.covers("sourcehut.rest.cancel")
+@pytest.mark.covers("sourcehut.rest.cancel", "sourcehut: POST /api/jobs/:id/cancel")
 async def test_a_job_is_cancelled_and_again_without_effect(rest: Rest) -> None:
     key = await rest.submit()
     for _ in range(2):
@@ -269,13 +271,19 @@ async def test_addresses_that_are_none_are_answered_in_the_standard_format(rest:
     assert (wrong.status, wrong.reasons) == (405, [("", "405 method not allowed")])
 
 
-@pytest.mark.covers("sourcehut.rest.artifacts")
+@pytest.mark.covers("sourcehut.rest.artifacts", "sourcehut: GET /api/jobs/:id/artifacts")
 async def test_a_job_without_artifacts_has_an_empty_list(rest: Rest) -> None:
     key = await rest.submit()
     assert (await rest.get(f"/api/jobs/{key}/artifacts")).json == []
 
 
-@pytest.mark.covers("sourcehut.rest.groups")
+@pytest.mark.covers(
+    "sourcehut.rest.groups",
+    "sourcehut: POST /api/job-group",
+    "sourcehut: GET /api/job-group/:id",
+    "sourcehut: POST /api/job-group/:id/start",
+    "sourcehut: POST /api/job-group/:id/cancel",
+)
 async def test_job_groups_are_made_started_and_cancelled(rest: Rest) -> None:
     jobs = [await rest.submit(execute=False) for _ in range(2)]
     trigger = {"action": "webhook", "condition": "failure", "url": "https://example.org/hook"}
