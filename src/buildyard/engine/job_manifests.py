@@ -8,6 +8,7 @@ import yaml
 from buildyard.domain.access import Actor
 from buildyard.domain.errors import Invalid
 from buildyard.domain.ids import BuildId, PipelineVersionId
+from buildyard.domain.sources import shown_url
 from buildyard.domain.specs import JobSpec
 from buildyard.engine.job_details import load_jobs
 from buildyard.engine.manifests import read_manifest
@@ -63,7 +64,7 @@ def generate(view: BuildView, specs: Sequence[JobSpec]) -> str:
     told: dict[str, object] = {"image": first.image or "none"}
     if view.revision is not None and view.revision.repository:
         commit = view.revision.commit or view.revision.branch
-        told["sources"] = [view.revision.repository + (f"#{commit}" if commit else "")]
+        told["sources"] = [shown_url(view.revision.repository) + (f"#{commit}" if commit else "")]
     if more:
         tasks = [{spec.name: "\n".join(step.run for step in spec.steps)} for spec in specs]
     else:

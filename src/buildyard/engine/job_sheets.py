@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from buildyard.domain.access import Actor, Permission
 from buildyard.domain.builds import State
+from buildyard.domain.errors import NotFound
 from buildyard.domain.ids import BuildId, JobId, Moment, StepId
-from buildyard.domain.specs import PipelineSpec
 from buildyard.domain.states import Phase
 from buildyard.engine.build_access import require_build
+from buildyard.engine.job_manifests import load_manifests
 from buildyard.engine.manifest_jobs import JobPage, list_jobs_of
 from buildyard.store import build_tags, builds, kept, pipelines, projects, sheets
 from buildyard.store.builds import BuildView
@@ -49,15 +50,6 @@ class JobSheet:
     tags: tuple[str, ...]
     tasks: tuple[TaskSheet, ...]
     runner: str
-
-
-@dataclass(frozen=True, slots=True)
-class ManifestSheet:
-    """What a build runs: the text that it was made of (empty: not of a manifest), and its definition."""
-
-    view: BuildView
-    text: str
-    spec: PipelineSpec
 
 
 async def sheets_of(tx: Transaction, views: Sequence[BuildView], *, most: int = MOST_TASKS) -> list[JobSheet]:
@@ -148,13 +140,12 @@ async def show_own_jobs(
     return page, await sheets_of(tx, page.views, most=LISTED_TASKS)
 
 
-async def show_manifest(tx: Transaction, actor: Actor, key: BuildId) -> ManifestSheet:
-    """What a build runs."""
-    view = await builds.view(tx, key)
-    await require_build(tx, actor, Permission.READ, view.build, "job")
-    version = view.build.pipeline_version
-    text = await pipelines.text_of(tx, version) if view.build.manifest else ""
-    return ManifestSheet(view, text, await pipelines.spec_of(tx, version))
+async def show_manifest(tx: Transaction, actor: Actor, key: BuildId) -> str:
+    """What a build was made of, as a manifest."""
+    found = await load_manifests(tx, actor, [key])
+    if key not in found:
+        raise NotFound("job not found")
+    return found[key]
 
 
 async def show_artifacts(

@@ -16,7 +16,7 @@ from buildyard.engine import gates
 from buildyard.engine.build_access import change_access, listed_builds, require_build
 from buildyard.engine.engine import Engine
 from buildyard.engine.granting import require_secrets
-from buildyard.engine.manifest_places import note_sources, pipeline_for, project_for, secrets_for, version_of
+from buildyard.engine.manifest_places import pipeline_for, project_for, secrets_for, shown_source, version_of
 from buildyard.engine.manifest_plans import ManifestOptions, plan_manifest
 from buildyard.engine.manifest_triggers import MOST_TRIGGERS, keep_triggers, triggers_faults
 from buildyard.engine.manifests import read_manifest
@@ -118,7 +118,7 @@ async def queue_manifest(tx: Transaction, actor: Actor, planned: PlannedManifest
     )
     new = NewBuild(
         evaluation=evaluation,
-        revision=await note_sources(tx, project, evaluation, planned.manifest),
+        revision=await shown_source(tx, project, evaluation, planned.manifest),
         version=version,
         note=wanted.note,
         submitter=actor.user,

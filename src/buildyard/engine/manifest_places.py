@@ -1,4 +1,4 @@
-"""Where jobs made of manifests go: into a project, to the pipeline of their first tag, with their sources noted."""
+"""Where jobs made of manifests go: into a project, to the pipeline of their first tag."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,7 @@ import msgspec
 from buildyard.domain.access import Actor, Role, Visibility
 from buildyard.domain.errors import Forbidden, NotFound
 from buildyard.domain.ids import EvaluationId, PipelineVersionId, RevisionId
-from buildyard.domain.manifests import Manifest, folder_of, git_source
+from buildyard.domain.manifests import Manifest, git_source
 from buildyard.domain.specs import PipelineSpec
 from buildyard.domain.workflow import free_slug, plan, slug_of
 from buildyard.store import audit, builds, identity, pipelines, projects, secrets
@@ -86,25 +86,24 @@ async def version_of(tx: Transaction, pipeline: Pipeline, text: str, spec: Pipel
     return version
 
 
-async def note_sources(
+async def shown_source(
     tx: Transaction, project: Project, evaluation: EvaluationId, manifest: Manifest
 ) -> RevisionId | None:
-    """Note each source under the folder it goes into; the first one is what the build shows."""
-    first: RevisionId | None = None
-    for source in manifest.sources:
-        git = git_source(source)
-        revision = await builds.add_revision(
-            tx,
-            project.id,
-            repository=git.url,
-            branch=git.branch,
-            commit=git.commit,
-            shallow=git.shallow,
-            submodules=git.submodules,
-        )
-        await builds.add_input(tx, evaluation, folder_of(source), revision)
-        first = first or revision
-    return first
+    """Note the first source, which the build shows; a worker says which commit each turned out to be."""
+    if not manifest.sources:
+        return None
+    git = git_source(manifest.sources[0])
+    revision = await builds.add_revision(
+        tx,
+        project.id,
+        repository=git.url,
+        branch=git.branch,
+        commit=git.commit,
+        shallow=git.shallow,
+        submodules=git.submodules,
+    )
+    await builds.add_input(tx, evaluation, "", revision)
+    return revision
 
 
 async def secrets_for(tx: Transaction, project: Project, pipeline: Pipeline, manifest: Manifest) -> tuple[int, ...]:

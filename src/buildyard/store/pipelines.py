@@ -113,7 +113,6 @@ VERSION_BY_HASH = Statement(
     )
 )
 VERSION_SECRETS = Statement(select(pipeline_versions.c.secrets).where(pipeline_versions.c.id == given("of")))
-VERSION_TEXT = Statement(select(pipeline_versions.c.text).where(pipeline_versions.c.id == given("of")))
 ADD_VERSION = insertion(pipeline_versions)
 REQUIREMENT_BY_KEY = Statement(select(requirements.c.id).where(requirements.c.key == given("text")))
 ADD_REQUIREMENT = Statement(
@@ -318,12 +317,6 @@ async def secrets_of(tx: Transaction, version: PipelineVersionId) -> list[str]:
     """The names of the secrets that jobs of a version cannot do without."""
     row = await tx.fetch_one(VERSION_SECRETS, of=version)
     return str(row[0]).split() if row else []
-
-
-async def text_of(tx: Transaction, version: PipelineVersionId) -> str:
-    """What the author of a version wrote, if it was a file."""
-    row = await tx.fetch_one(VERSION_TEXT, of=version)
-    return str(row[0]) if row else ""
 
 
 async def set_latest(tx: Transaction, pipeline: PipelineId, version: PipelineVersionId) -> None:

@@ -90,8 +90,8 @@ class JobRoutes:
     async def get_manifest(self, request: Request) -> Response:
         """`GET /api/jobs/:id/manifest`: text, also for those without a token if everybody may read the job."""
         actor = await anyone(self._engine, request)
-        sheet = await self._engine.read(job_sheets.show_manifest, actor, BuildId(id_in(request)))
-        return PlainTextResponse(mapping.manifest(sheet), headers={**USER_BYTES, "cache-control": "no-store"})
+        text = await self._engine.read(job_sheets.show_manifest, actor, BuildId(id_in(request)))
+        return PlainTextResponse(text, headers={**USER_BYTES, "cache-control": "no-store"})
 
     async def start(self, request: Request) -> Response:
         """`POST /api/jobs/:id/start`."""

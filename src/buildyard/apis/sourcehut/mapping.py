@@ -1,25 +1,17 @@
 """From our builds to this API's jobs; REST, GraphQL and webhooks share it."""
 
 from datetime import UTC, datetime
-from itertools import takewhile
-
-import yaml
 
 from buildyard.apis.sourcehut import states
 from buildyard.apis.sourcehut.addresses import artifact_url, setup_log_url, task_log_url
 from buildyard.apis.sourcehut.errors import Refused
 from buildyard.apis.sourcehut.schemas import Artifact, Group, Job, Jobs, Member, Owner, Task
 from buildyard.domain.ids import SECOND, BuildId, Moment
-from buildyard.domain.sources import shown_url
-from buildyard.domain.specs import JobSpec
 from buildyard.domain.states import Phase
 from buildyard.engine import records
 from buildyard.engine.build_groups import GroupView
-from buildyard.engine.job_sheets import JobSheet, ManifestSheet, TaskSheet
+from buildyard.engine.job_sheets import JobSheet, TaskSheet
 from buildyard.engine.manifest_jobs import PAGE, Acted
-
-GENERATED = "# generated"
-"""The first line of a manifest that nobody wrote."""
 
 
 def time(at: Moment) -> str:
@@ -136,50 +128,3 @@ def check_started(acted: Acted) -> None:
     """Refuse to have started what did not wait for it."""
     if not acted.moved:
         raise Refused(400, f"This job is already {STARTED[acted.view.build.state.phase]}")
-
-
-# --- manifests ----------------------------------------------------------------------------------
-
-
-class _Script(str):
-    """A text that is written as a block."""
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes scripts as blocks."""
-
-
-def _script(dumper: yaml.SafeDumper, text: _Script) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style="|")
-
-
-_Dumper.add_representer(_Script, _script)
-
-
-def manifest(sheet: ManifestSheet) -> str:
-    """A job's manifest as it was submitted; of what another API started, one that says the same."""
-    return sheet.text or f"{GENERATED}\n{_generated(sheet)}"
-
-
-def _generated(sheet: ManifestSheet) -> str:
-    jobs = sheet.spec.jobs
-    single = jobs[0].steps if len(jobs) == 1 else ()
-    tasks = [{one.name: _Script(one.run)} for one in single] or [{one.name: _Script(_joined(one))} for one in jobs]
-    images = dict.fromkeys(one.image for one in jobs if one.image)
-    said: dict[str, object] = {"image": next(iter(images), "default")}
-    if source := _source(sheet.view):
-        said["sources"] = [source]
-    text: str = yaml.dump({**said, "tasks": tasks}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=2**20)
-    return text
-
-
-def _joined(spec: JobSpec) -> str:
-    return "\n".join(step.run for step in spec.steps)
-
-
-def _source(view: records.BuildView) -> str:
-    revision = view.revision
-    if revision is None or not revision.repository:
-        return ""
-    ref = next(takewhile(bool, (revision.commit or revision.branch,)), "")
-    return shown_url(revision.repository) + (f"#{ref}" if ref else "")
