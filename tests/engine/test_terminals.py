@@ -9,7 +9,8 @@ from sqlalchemy import update
 from buildyard.domain.access import SYSTEM, Actor, Role
 from buildyard.domain.errors import Conflict, EngineError, Forbidden, Gone, Invalid, NotFound, Unauthenticated
 from buildyard.domain.states import Result
-from buildyard.engine import audit, identity, terminals
+from buildyard.engine import audit, identity, manifest_jobs, terminals
+from buildyard.engine.manifest_jobs import NewManifestJob
 from buildyard.engine.terminals import Window
 from buildyard.protocol import JobGrant
 from buildyard.store import identity as people
@@ -162,3 +163,31 @@ async def test_a_window_that_cannot_be_is_refused(world: World, hand: Hand) -> N
         )  # fmt: skip
 
     assert [fault.path for fault in told.value.faults] == ["rows", "columns", "term"]
+
+
+@pytest.mark.covers("sourcehut.attach.access")
+async def test_a_builds_own_list_lets_in_but_shows_nobody_what_was_lent(world: World, hand: Hand) -> None:
+    eve, mallory = await world.user("eve"), await world.user("mallory")
+
+    async def attaches(by: Actor, view: BuildView) -> str:
+        try:
+            await world.engine.run(terminals.require_attachable, by, view.build.uid)
+        except EngineError as exc:
+            return type(exc).__name__
+        return "yes"
+
+    async def submit(manifest: str) -> BuildView:
+        wanted = NewManifestJob(text=manifest, read=("mallory",), write=("eve",))
+        return await manifest_jobs.submit_manifest(world.engine, world.owner, wanted)
+
+    plain = await submit("{image: debian, tasks: [{one: 'true'}]}")
+    lent = await submit("{image: debian, oauth: 'builds.sr.ht/JOBS:RO', tasks: [{one: 'true'}]}")
+
+    actors = {"owner": world.owner, "writer": eve, "reader": mallory, "administrator": world.administrator}
+    answers = {name: (await attaches(by, plain), await attaches(by, lent)) for name, by in actors.items()}
+    assert answers == {
+        "owner": ("yes", "yes"),
+        "writer": ("yes", "Forbidden"),
+        "reader": ("Forbidden", "Forbidden"),
+        "administrator": ("yes", "yes"),
+    }

@@ -1,7 +1,7 @@
 """Terminals in the workspaces of jobs: who may have one where, and how the worker hears of the wish."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from buildyard.domain.access import Actor, Permission, may, require, require_worker, serves
 from buildyard.domain.builds import Attempt, Job
@@ -9,8 +9,9 @@ from buildyard.domain.errors import Conflict, Fault, Forbidden, Gone, Invalid, N
 from buildyard.domain.ids import SECOND, AttemptId, Moment, iso
 from buildyard.domain.states import Phase
 from buildyard.domain.trust import is_trusted
+from buildyard.engine.build_access import owner_of
 from buildyard.protocol import TERMINALS_SINCE, TerminalWish
-from buildyard.store import attempts, audit, builds, jobs, projects, terminals, workers
+from buildyard.store import attempts, audit, builds, jobs, pipelines, terminals, workers
 from buildyard.store.builds import BuildView
 from buildyard.store.terminals import WishedTerminal
 from buildyard.store.transactions import Transaction
@@ -35,14 +36,24 @@ class Window:
 async def require_attachable(tx: Transaction, actor: Actor, uid: str) -> BuildView:
     """The build, if `actor` may have terminals in it: who may run it; an untrusted one, who may configure its project.
 
-    What strangers wrote could deceive whoever looks at it through a terminal, so that is for few.
+    What strangers wrote could deceive whoever looks at it through a terminal, so that is for few. Who may act on the
+    build by its own list only is not shown what it was lent of somebody else's.
     """
     view = await builds.view_by_uid(tx, uid)
-    owner = (await projects.get(tx, view.build.project)).owner
+    owner = await owner_of(tx, view.build)
     require(actor, Permission.RUN, owner, "build")
     if not is_trusted(view.build) and not may(actor, Permission.CONFIGURE, owner):
         raise Forbidden("this build is not trusted: only administrators of its project may attach to it")
+    is_listed_only = actor.user != view.build.submitter and not may(actor, Permission.RUN, replace(owner, own=None))
+    if is_listed_only and await _lends(tx, view):
+        raise Forbidden("this build has secrets or a token of its submitter: only who may run its project may attach")
     return view
+
+
+async def _lends(tx: Transaction, view: BuildView) -> bool:
+    """Whether jobs of the build are given what a list of its own gives nobody else."""
+    specs = [await pipelines.job_spec(tx, job.spec) for job in await jobs.of_build(tx, view.build.id)]
+    return any(spec.token is not None or (spec.secrets and view.build.secrets_enabled) for spec in specs)
 
 
 async def wish_terminal(
