@@ -17,6 +17,9 @@ need slirp4netns slirp4netns
 need setpriv util-linux
 need curl curl
 need openssl openssl
+need gpg gpg
+need ssh openssh-client
+need sshd openssh-server
 need ninja ninja-build
 need cc gcc
 need socat socat

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from buildyard.adapters.executors.dummy import DummyExecutor
 from buildyard.adapters.executors.process import ProcessExecutor
 from buildyard.adapters.sources.folder import FolderFetcher
 from buildyard.client.worker import WorkerClient
-from buildyard.ports import SourceFetcher
+from buildyard.ports import Executor, SourceFetcher
 from buildyard.worker.bench import Bench
 from buildyard.worker.config import WorkerConfig
 from buildyard.worker.folder import hold
@@ -59,12 +59,19 @@ def working(socket: Path, config: WorkerConfig) -> Working:
     """Runs a worker for the length of a block: `async with working(slots=4)`; then drains and interrupts it."""
 
     @asynccontextmanager
-    async def work(*, url: str = "", fetcher: SourceFetcher | None = None, **changes: object) -> AsyncIterator[Worker]:
+    async def work(
+        *,
+        url: str = "",
+        fetcher: SourceFetcher | None = None,
+        more: Mapping[str, Executor] | None = None,
+        **changes: object,
+    ) -> AsyncIterator[Worker]:
         settings = replace(config, **changes)  # type: ignore[arg-type]
         client = WorkerClient(url or f"unix://{socket}", "secret")
-        executors = {
+        executors: dict[str, Executor] = {
             "dummy": DummyExecutor(settings.folder),
             "process": ProcessExecutor(settings.folder, use_cgroups=False),
+            **(more or {}),
         }
         with hold(settings.folder) as folder:
             bench = Bench(

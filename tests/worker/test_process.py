@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from buildyard.domain.errors import Conflict
+from buildyard.domain.specs import StepSpec
 from buildyard.domain.states import Cause, Result
 from buildyard.worker.folder import hold, holder
 from buildyard.worker.main import FOLDER_IN_USE, STOPPED, UNAUTHENTICATED
@@ -215,3 +216,57 @@ async def test_a_job_survives_a_worker_whose_server_dies_and_returns(
         await running.finished()
 
     assert running.output().split() == [str(number) for number in range(1, 201)]
+
+
+@pytest.mark.covers("worker.prepare")
+async def test_what_prepares_a_job_is_dead_before_the_successor_of_a_killed_worker_says_hello(
+    server: ModelServer, socket: Path, tmp_path: Path
+) -> None:
+    script = StepSpec(name="packages", run="setsid sleep 1000 & echo $!; wait")
+    orphan = server.submit(job("echo never", executor="process", prepare=(script,)))
+    async with worker_process(socket, tmp_path / "state") as process:
+        await orphan.until(lambda attempt: "\n" in attempt.output(0))
+        process.kill()
+        await process.wait()
+
+    def check(call: object) -> None:
+        if getattr(call, "name", "") == "hello":
+            alive.append(_lives(int(orphan.output(0))))
+
+    alive: list[bool] = []
+    server.before = check
+    async with worker_process(socket, tmp_path / "state") as process:
+        await server.until(lambda: len(server.hellos) == 2)
+        process.send_signal(signal.SIGTERM)
+        await exit_status(process)
+
+    assert alive == [False]
+    assert (orphan.begun, orphan.steps) == ([], {})
+    assert list((tmp_path / "state/workspaces").iterdir()) == []
+
+
+@pytest.mark.covers("worker.prepare")
+async def test_a_server_that_dies_while_a_job_is_prepared_hears_everything_once_when_it_is_back(
+    server: ModelServer, socket: Path, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    script = StepSpec(name="packages", run=f"echo one; read -r _ < {gate}; echo two", pty=True)
+    attempt = server.submit(job("echo step", executor="process", prepare=(script, script)))
+    async with worker_process(socket, tmp_path / "state"):
+        await attempt.until(lambda attempt: attempt.output(0) == "one\n")
+        await server.stop()
+        through = os.open(gate, os.O_RDWR)
+        os.write(through, b"\n")
+        await server.start(socket)
+        await attempt.until(lambda attempt: attempt.output(0) == "one\ntwo\none\n")
+        await server.stop()
+        await server.start(socket)
+        os.write(through, b"\n")
+        end = await attempt.finished()
+        os.close(through)
+
+    assert end.result is Result.SUCCESS
+    assert attempt.output(0) == "one\ntwo\none\ntwo\n"
+    assert attempt.output(1) == "step\n"
+    assert attempt.said().count("prepare: packages\n") == 2

@@ -380,3 +380,17 @@ def test_a_mark_is_found_however_the_bytes_arrive(size: int) -> None:
         stream.feed(data[at : at + size])
 
     assert (bytes(heard), stream.status) == (b"out" * 20 + b"0123" * 3, 137)
+
+
+@pytest.mark.covers("executors.terminal")
+async def test_a_command_in_a_terminal_is_started_like_others_and_its_terminal_is_the_containers(
+    contained: Workspace, heard: Listener
+) -> None:
+    need(os.getuid() == 0, "root")
+    text = 'echo $PPID; readlink /proc/$$/fd/1; [ -w "$(readlink /proc/$$/fd/1)" ] && echo writable'
+
+    ended = await run(contained, text, heard, pty=True)
+
+    parent, terminal, writable = heard.text.split()
+    assert (ended.result, parent, writable) == (Result.SUCCESS, "1", "writable")
+    assert terminal.startswith("/dev/pts/")

@@ -5,10 +5,12 @@ import os
 import shlex
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from buildyard.adapters.containers.engine import ContainerEngine, path_of
 from buildyard.adapters.executors.container_keeper import Keeper, clear
+from buildyard.adapters.executors.container_pty import PtyReader, open_pty
 from buildyard.adapters.executors.running import Ended, Stop
 from buildyard.domain.errors import Unavailable
 from buildyard.domain.states import Stream
@@ -60,7 +62,12 @@ class ContainerRunning:
         """Start the program, pass on its output, and return when nothing that it started runs any more."""
         if self._wished.is_set():
             return self._stopped()
-        work, kill = (self._in_terminal, self._clear) if command.pty else (self._in_script, self._keeper.kill)
+        work, kill = self._in_script, self._keeper.kill
+        terminal = await self._open_terminal() if command.pty else None
+        if terminal is not None:
+            work = partial(self._in_terminal, terminal)
+        elif command.pty:
+            work, kill = self._in_engines_terminal, self._clear
         working = asyncio.ensure_future(work(command))
         clocks = asyncio.ensure_future(self._watch_clocks(command))
         wished = asyncio.ensure_future(self._wished.wait())
@@ -89,8 +96,29 @@ class ContainerRunning:
     async def _clear(self) -> None:
         await clear(self._keeper, self._write(_EMPTY, ""))
 
-    async def _in_terminal(self, command: Command) -> int:
-        """Let the engine run the command in a terminal, which the keeper cannot give; then end what it left."""
+    async def _open_terminal(self) -> tuple[int, str] | None:
+        """A terminal of the container that the worker opens itself; None where it may not."""
+        place = self._place
+        found = await self._engine.call("GET", path_of("containers", place.container, "json"))
+        try:
+            return open_pty(int(found["State"]["Pid"]), place.control, place.control_inside)
+        except OSError:
+            return None
+
+    async def _in_terminal(self, terminal: tuple[int, str], command: Command) -> int:
+        """Let the keeper run the command in the terminal; all that used it is dead when it has ended."""
+        master, path = terminal
+        reader = PtyReader(master, self._hear)
+        try:
+            text = start_script(command, self._place, terminal=path)
+            status = await self._keeper.run(self._write(_SCRIPT, text), self._hear)
+            await reader.drained()
+            return status
+        finally:
+            reader.close()
+
+    async def _in_engines_terminal(self, command: Command) -> int:
+        """Let the engine run the command in a terminal of its own; then end what it left."""
         script = self._write(_SCRIPT, start_script(command, self._place))
         made = await self._engine.call(
             "POST",
@@ -160,13 +188,18 @@ def lay_script(place: Place, name: str, text: str) -> str:
     return f"{place.control_inside}/{name}"
 
 
-def start_script(command: Command, place: Place) -> str:
-    """What becomes the command: set its variables, forget what the engine set, enter its folder."""
+def start_script(command: Command, place: Place, *, terminal: str = "") -> str:
+    """What becomes the command: set its variables, forget what the engine set, enter its folder.
+
+    `terminal` is what it writes to; without, one with `pty` is in a terminal of the engine's already.
+    """
     environment = {**place.environment, **command.environment, **place.marker}
     odd = [f"{name}={value}" for name, value in environment.items() if not _is_name(name)]
     lines = [f"export {name}={shlex.quote(value)}" for name, value in environment.items() if _is_name(name)]
     lines += [f"unset {name}" for name in FOREIGN if name not in environment.keys() | place.image_variables]
-    if command.pty:
+    if terminal:
+        lines.append(f"exec >{terminal} 2>&1")
+    elif command.pty:
         lines += ["stty -opost rows 40 cols 120 <&1 2>/dev/null", "exec </dev/null"]
     lines.append(f"cd -- {shlex.quote(f'{place.inside}/{command.cwd}')} || exit 126")
     lines.append("unset OLDPWD")

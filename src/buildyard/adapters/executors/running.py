@@ -21,7 +21,7 @@ _PIPE = 256 * 1024
 """Bytes that a pipe of output holds: four times the usual, so that a program that prints a lot rarely waits."""
 
 _DRAIN_S = 2.0
-_ROWS, _COLUMNS = 40, 120
+ROWS, COLUMNS = 40, 120
 
 
 class Stop(Enum):
@@ -213,9 +213,14 @@ def _open_pipes() -> tuple[list[int], list[int]]:
 def _open_terminal() -> tuple[list[int], list[int]]:
     """A pseudo-terminal that passes bytes on as they are written, with a size that programs can use."""
     master, slave = os.openpty()
-    attributes = termios.tcgetattr(slave)
-    attributes[1] &= ~termios.OPOST
-    termios.tcsetattr(slave, termios.TCSANOW, attributes)
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", _ROWS, _COLUMNS, 0, 0))
+    keep_bytes(slave)
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
     os.set_blocking(master, False)
     return [master], [slave]
+
+
+def keep_bytes(terminal: int) -> None:
+    """Have a terminal pass bytes on as they are written."""
+    attributes = termios.tcgetattr(terminal)
+    attributes[1] &= ~termios.OPOST
+    termios.tcsetattr(terminal, termios.TCSANOW, attributes)

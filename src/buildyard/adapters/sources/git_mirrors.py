@@ -36,6 +36,7 @@ _ABSENT = re.compile(r"couldn't find remote ref|not our ref|not found|does not a
 _LOCKED_OUT = re.compile(
     r"could not read (username|password)|authentication failed|permission denied|error: 40[13]", re.I
 )
+_TELLING = re.compile(r"^(fatal|error|remote|ssh):|permission denied \(|host key verification failed", re.I)
 _REDIRECTED = re.compile(r"returned error: 30[12378]|url base from redirection", re.I)
 
 
@@ -68,7 +69,7 @@ class Held:
 
 def failure(outcome: Outcome, what: str) -> EngineError:
     """The error that a failed git command means, in words that begin with `what`."""
-    telling = [line for line in outcome.complaints if line.startswith(("fatal:", "error:", "remote:", "ssh:"))]
+    telling = [line for line in outcome.complaints if _TELLING.search(line)]
     text = "; ".join(dict.fromkeys(telling or outcome.complaints[-3:]))[:600] or f"git ended with {outcome.status}"
     if "No space left" in text:
         return LimitReached(f"{what}: the disk is full")
