@@ -195,5 +195,10 @@ def test_without_root_missing_programs_are_counted_and_named_with_what_to_instal
 
     assert (missing.returncode, required.returncode) == (0, 1)
     for said in (missing.stderr, required.stderr):
-        assert said.startswith("16 programs are missing: bwrap slirp4netns setpriv gpg ssh sshd ninja socat ip faketime podman ")
-        assert "apt-get install bubblewrap slirp4netns util-linux ninja-build socat" in said
+        assert said.startswith(
+            "16 programs are missing: bwrap slirp4netns setpriv gpg ssh sshd ninja socat ip faketime podman "
+        )
+        assert (
+            "apt-get install bubblewrap slirp4netns util-linux gpg openssh-client openssh-server ninja-build socat"
+            in said
+        )
