@@ -14,7 +14,10 @@ from buildyard.settings import Settings
 
 def writers_of(config: GraphqlConfig) -> dict[str, Writer]:
     """Who words messages for targets that ask for the words of an API."""
-    return {telling.DIALECT: partial(telling.answer_subscription, config=config)}
+    return {
+        telling.DIALECT: partial(telling.answer_subscription, config=config),
+        telling.TRIGGERS: telling.write_trigger,
+    }
 
 
 def notifiers_of(settings: Settings) -> dict[Action, Notifier]:
