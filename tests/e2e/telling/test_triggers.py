@@ -121,3 +121,34 @@ async def test_a_server_killed_while_it_tells_tells_again_and_a_group_once(tmp_p
             require_genuine(public, told[0])
             assert json.loads(told[0].body)["id"] == group["id"]
             assert {job["status"] for job in json.loads(told[0].body)["jobs"]} == {"success"}
+
+
+@pytest.mark.covers("user_webhooks.queries", "user_webhooks.events", "user_webhooks.manage")
+async def test_a_users_webhook_hears_of_a_job_from_its_making_to_its_end(tmp_path: Path) -> None:
+    settings = {"BUILDYARD_EXECUTOR": "process", "BUILDYARD_WORKERS": "2", "BUILDYARD_ALLOW_LOCAL_SOURCES": "1"}
+    async with receiving() as receiver, served(tmp_path / "data", **settings) as yard:
+        receiver.always(200, "heard")
+        stored = "query { webhook { event ... on JobEvent { job { id note } } } }"
+        make = """mutation($url: String!, $query: String!) {
+            createUserWebhook(config: {url: $url, events: [JOB_CREATED, JOB_UPDATED], query: $query}) { id }
+        }"""
+        made = await api(yard, "POST", "/query", {"query": make, "variables": {"url": receiver.url, "query": stored}})
+        job = await api(yard, "POST", "/api/jobs", {"manifest": "image: debian\ntasks: [{a: 'true'}]\n", "note": "n"})
+        got = await receiver.has(3)
+        public = await public_key(yard)
+        for each in got:
+            require_genuine(public, each)
+            assert json.loads(each.body)["data"]["webhook"]["job"] == {"id": job["id"], "note": "n"}
+        events = [each.headers["X-Webhook-Event"] for each in got]
+        assert sorted(events) == ["JOB_CREATED", "JOB_UPDATED", "JOB_UPDATED"]
+
+        shown = "query($id: Int!) { userWebhook(id: $id) { deliveries { results { uuid responseBody } } } }"
+        webhook = made["data"]["createUserWebhook"]["id"]  # type: ignore[index]  # JSON
+        async with asyncio.timeout(60):
+            while True:
+                answer = await api(yard, "POST", "/query", {"query": shown, "variables": {"id": webhook}})
+                kept = answer["data"]["userWebhook"]["deliveries"]["results"]  # type: ignore[index]  # JSON
+                if [each["responseBody"] for each in kept] == ["heard"] * 3:
+                    break
+                await asyncio.sleep(0.05)
+        assert {each["uuid"] for each in kept} == {each.headers["X-Webhook-Delivery"] for each in got}
