@@ -112,8 +112,8 @@ class _Bubblewrap:
         if self.mount_points:
             await asyncio.to_thread(make_mount_points, self.folders.temporary, self.mount_points)
         if self.user is not None:
-            await asyncio.to_thread(hand_over, self.folders.files, self.user)
-            await asyncio.to_thread(hand_over, self.folders.home, self.user)
+            for folder in {self.folders.files, self.folders.home}:
+                await asyncio.to_thread(hand_over, folder, self.user)
 
     def wrap(self, command: Command) -> _Sandboxed:
         """The last wrapper, env, enters the folder with the job's own rights and finds the program by its PATH."""
