@@ -55,7 +55,7 @@ async def test_of_two_bodies_that_lock_crosswise_one_is_run_again(
         return lock
 
     await asyncio.gather(postgres_database.run(locking("a", "b")), postgres_database.run(locking("b", "a")))
-    assert runs == 3
+    assert runs in (3, 4)  # on a slow machine both may be chosen to give way
     assert sorted(wakes.topics) == ["a", "b"]
 
 

@@ -191,7 +191,7 @@ async def test_the_same_story_leaves_the_same_rows(sqlite_path: Path, postgres_u
     assert empty <= {
         "renames", "tokens", "groups", "group_builds", "build_access", "servers", "settings", "caches", "sessions",
             "triggers", "trigger_pipelines", "trigger_upstreams", "trigger_states", "ended_upstreams",
-            "manifest_readings", "build_tags", "build_secrets", "subscriptions",
+            "manifest_readings", "build_tags", "build_secrets", "subscriptions", "terminals",
             "changes", "evaluation_changes", "hook_deliveries",
         "log_removals", "test_result_sets", "test_results", "metrics", "delivery_attempts",
         "secrets", "secret_uses",

@@ -1,14 +1,19 @@
 """Terminals in workspaces: keys, signals, sizes, ends, and that nothing of them outlives its step or workspace."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
+from buildyard.adapters.executors.cgroups import find_cgroups
+from buildyard.adapters.executors.dummy import DummyExecutor
+from buildyard.adapters.executors.trees import identify
 from buildyard.domain.errors import Unavailable
 from buildyard.domain.specs import Limits
 from buildyard.domain.states import Result
 from buildyard.ports import Command, Executor, Terminal, Workspace, WorkspaceRequest
 from contracts.executors.watching import GENEROUS_S, Listener, become_true, processes_with, run, script, unique_sleep
+from needs import need
 
 pytestmark = pytest.mark.covers("sourcehut.attach.terminals")
 
@@ -168,9 +173,9 @@ async def test_a_slow_reader_slows_the_program_down_and_loses_nothing(real_works
     assert lines[first : first + 40000] == [b"%d" % number for number in range(1, 40001)]
 
 
-async def test_what_a_terminal_runs_counts_against_the_limits_of_the_job(real_executor: Executor) -> None:
-    if getattr(real_executor, "_cgroups", None) is None and real_executor.name != "container":
-        pytest.skip("no cgroups here")
+async def test_what_a_terminal_runs_counts_against_the_limits_of_the_job(real_executor: Executor, state: Path) -> None:
+    cgroups = find_cgroups(identify(state))
+    need(cgroups is not None or real_executor.name == "container", "cgroups that may be made here")
     request = WorkspaceRequest(key="k1", marker="k1", limits=Limits(memory_bytes=96 * 1024 * 1024))
     workspace = await real_executor.open(request)
     try:
@@ -181,9 +186,8 @@ async def test_what_a_terminal_runs_counts_against_the_limits_of_the_job(real_ex
         await workspace.close()
 
 
-async def test_the_dummy_says_that_it_has_none(tmp_path: object, executor: Executor) -> None:
-    if executor.name != "dummy":
-        pytest.skip("the others have terminals")
+async def test_the_dummy_says_that_it_has_none(state: Path) -> None:
+    executor = DummyExecutor(state)
     workspace = await executor.open(WorkspaceRequest(key="k2", marker="k2"))
     with pytest.raises(Unavailable, match="no terminals"):
         await workspace.open_terminal(Command(argv=BASH), 24, 80)

@@ -67,8 +67,12 @@ class PostgresBus:
 
     async def _connect(self) -> asyncpg.Connection:
         connection = await asyncpg.connect(self._dsn, timeout=_ANSWER_S, command_timeout=_ANSWER_S)
-        connection.add_termination_listener(lambda _: self._news.set())
-        await connection.add_listener(self._channel, self._receive)
+        try:
+            connection.add_termination_listener(lambda _: self._news.set())
+            await connection.add_listener(self._channel, self._receive)
+        except BaseException:
+            connection.terminate()
+            raise
         return connection
 
     def _receive(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
