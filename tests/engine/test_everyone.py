@@ -43,6 +43,7 @@ from buildyard.engine import (
     job_details,
     job_manifests,
     job_sheets,
+    job_summaries,
     job_tasks,
     leasing,
     log_reading,
@@ -554,6 +555,10 @@ LETS_IN: dict[Callable[..., Any], tuple[set[str], Call]] = {
     workers.forget_worker: (
         SERVER,
         lambda tx, who, at: workers.forget_worker(tx, who, at.hand.name, force=True, reason=""),
+    ),
+    job_summaries.summarize_job: (
+        READERS,
+        lambda tx, who, at: job_summaries.summarize_job(tx, who, BuildId(at.grant.build)),
     ),
     task_logs.get_setup_log: (
         READERS,

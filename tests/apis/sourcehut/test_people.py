@@ -170,3 +170,27 @@ async def test_each_sees_the_jobs_whose_own_lists_let_them(site: Site) -> None:
         "unknown",
     ]
     assert status_on((await site.get("/~bob/hare/arch.svg", by=eve)).data) == "success"
+
+
+@pytest.mark.covers("sourcehut.people.job")
+async def test_a_jobs_page_leads_to_its_logs_and_files_those_who_may_see_it(site: Site) -> None:
+    world = site.world
+    view = await submitted(world, "hare", visibility=Visibility.UNLISTED, note="<b>A note</b>")
+    address = f"/~bob/job/{view.build.id}"
+
+    page = await site.get(address)
+    assert page.status == 200
+    for words in (
+        "success",
+        "hare",
+        "&lt;b&gt;A note",
+        f"/logs/{view.build.id}/log",
+        f"/logs/{view.build.id}/hello/log",
+    ):
+        assert words in page.text
+    other = await site.get(f"/~eve/job/{view.build.id}")
+    assert (other.status, other.headers["location"]) == (303, f"http://127.0.0.1:8010{address}")
+    private = await submitted(world, visibility=Visibility.PRIVATE)
+    assert (await site.get(f"/~bob/job/{private.build.id}")).status == 404
+    assert (await site.get(f"/~bob/job/{private.build.id}", by=world.owner)).status == 200
+    assert (await site.get("/~bob/job/x")).status == 404

@@ -36,7 +36,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """A task with its log, or a kept file: `beside` is its status or its size."""
+    """A task with its log, or a kept file: `beside` is its status or its size. Without a `url` it is gone."""
 
     name: str
     url: str
@@ -106,7 +106,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _link(text: str, url: str) -> str:
-    return f'<a href="{_text(url)}">{_text(text)}</a>'
+    return f'<a href="{_text(url)}">{_text(text)}</a>' if url else _text(text)
 
 
 def _text(text: str) -> str:

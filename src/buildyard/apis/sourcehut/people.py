@@ -3,18 +3,23 @@
 from urllib.parse import quote
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from buildyard.apis.http import client_of
-from buildyard.apis.sourcehut import pages, states
+from buildyard.apis.sourcehut import addresses, pages, states
 from buildyard.apis.sourcehut.addresses import job_url
 from buildyard.apis.sourcehut.badges import UNKNOWN, badge
 from buildyard.apis.sourcehut.feeds import Entry, feed
+from buildyard.apis.sourcehut.files import build_id
 from buildyard.domain.access import Actor
+from buildyard.domain.ids import BuildId
 from buildyard.engine import account_builds
 from buildyard.engine.account_builds import TaggedBuild
 from buildyard.engine.engine import Engine
+from buildyard.engine.job_summaries import JobSummary, summarize_job
+from buildyard.engine.job_tasks import Task
+from buildyard.engine.records import Artifact
 from buildyard.engine.sign_in import PasswordGate, authenticate
 
 LISTED = 50
@@ -44,6 +49,7 @@ class PeopleRoutes:
             Route("/~{user}/rss.xml", self.get_feed),
             Route("/~{user}/{tags:path}.svg", self.get_badge),
             Route("/~{user}", self.list_jobs),
+            Route("/~{user}/job/{build}", self.get_job),
             Route("/~{user}/{tags:path}", self.list_jobs),
         ]
 
@@ -90,6 +96,40 @@ class PeopleRoutes:
         title = "/".join((f"~{user}", *tags))
         feed_url = f"{self._base}/~{quote(user, safe='')}/rss.xml"
         return HTMLResponse(pages.jobs_page(title, feed_url, self._rows(user, found)), headers=pages.HEADERS)
+
+    async def get_job(self, request: Request) -> Response:
+        """`GET /~:user/job/:id`: a page of one job; below another user's name it leads to its own address."""
+        actor, build = await self._actor(request), build_id(request)
+        found = await self._engine.read(summarize_job, actor, build)
+        if found.owner != request.path_params["user"]:
+            return RedirectResponse(job_url(self._base, found.owner, build), 303)
+        return HTMLResponse(pages.job_page(self._page(found)), headers=pages.HEADERS)
+
+    def _page(self, found: JobSummary) -> pages.JobPage:
+        build = found.build.view.build
+        setup = pages.Link(name="setup", url=addresses.setup_log_url(self._base, build.id), beside="")
+        return pages.JobPage(
+            number=build.id,
+            owner=found.owner,
+            home=f"{self._base}/~{quote(found.owner, safe='')}",
+            status=states.JOB.of(build.state),
+            tags="/".join(found.build.tags),
+            note=note_of(found.build),
+            created_at=build.created_at,
+            finished_at=build.finished_at,
+            logs=(setup, *(self._log(build.id, task) for task in found.tasks)),
+            artifacts=tuple(self._file(one) for one in found.artifacts),
+        )
+
+    def _log(self, build: BuildId, task: Task) -> pages.Link:
+        url = addresses.task_log_url(self._base, build, task.name)
+        return pages.Link(name=task.name, url=url, beside=states.task(task.state, started=task.started))
+
+    def _file(self, kept: Artifact) -> pages.Link:
+        if kept.removed_at is not None:
+            return pages.Link(name=kept.path, url="", beside="deleted")
+        url = addresses.artifact_url(self._base, kept.build, kept.uid, kept.path)
+        return pages.Link(name=kept.path, url=url, beside=f"{kept.size} bytes")
 
     def _rows(self, user: str, found: list[TaggedBuild]) -> list[pages.Row]:
         return [
