@@ -18,7 +18,7 @@ async def test_scripts_for_single_steps_are_not_given_the_jobs_of_manifests(worl
     (uid,), (other,) = [[one.job.uid for one in (await world.jobs(view)).values()] for view in (made, plain)]
     offer = Offer(frozenset(), frozenset({"process"}), "x86_64-linux")
 
-    with pytest.raises(Conflict, match="only workers can prepare"):
+    with pytest.raises(Conflict, match="workers run"):
         await runners.claim_step(world.engine, world.owner, uid)
     first = await runners.claim_next_step(world.engine, world.owner, offer, wait_s=0)
     second = await runners.claim_next_step(world.engine, world.owner, offer, wait_s=0)

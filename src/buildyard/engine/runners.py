@@ -132,8 +132,6 @@ async def lease_step(tx: Transaction, actor: Actor, uid: str, *, lease: float) -
         raise Conflict("the step was made of a manifest, which workers run: leave it to one")
     if (await pipelines.job_spec(tx, job.spec)).secrets:
         raise Conflict("the step names secrets, which are given to workers only: leave it to one")
-    if build.manifest:
-        raise Conflict("the step is the job of a manifest, which only workers can prepare: leave it to one")
     return (await _lease(tx, actor, build, job, lease=lease)).token
 
 
