@@ -31,7 +31,14 @@ from world import Clock, Wakes, World, settle_in
 DATABASES = ("sqlite", "postgres")
 
 
-ENGINE_AND_HOSTS = ("contracts/executors", "e2e/chaos", "e2e/containers", "e2e/everything", "e2e/hosts")
+ENGINE_AND_HOSTS = (
+    "contracts/executors",
+    "e2e/chaos",
+    "e2e/containers",
+    "e2e/everything",
+    "e2e/hosts",
+    "e2e/manifests",
+)
 
 
 class _ByFile(LoadScopeScheduling):
