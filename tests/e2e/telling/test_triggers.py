@@ -113,11 +113,14 @@ async def test_a_server_killed_while_it_tells_tells_again_and_a_group_once(tmp_p
             jobs = [await api(yard, "POST", "/api/jobs", {"manifest": plain, "execute": False}) for _ in range(3)]
             trigger = {"action": "webhook", "condition": "success", "url": f"{receiver.url}/group"}
             body = {"jobs": [job["id"] for job in jobs], "triggers": [trigger], "note": "all", "execute": True}
+            killed.clear()
             group = await api(yard, "POST", "/api/job-group", body)
-            await receiver.has(3)
+            await asyncio.wait_for(killed.wait(), 120)
+            await yard.start()
+            await receiver.has(4)
             told = [got for got in receiver.got if got.path == "/group"]
 
-            assert len(told) == 1
+            assert len({got.headers["X-Buildyard-Delivery"] for got in told}) == 1
             require_genuine(public, told[0])
             assert json.loads(told[0].body)["id"] == group["id"]
             assert {job["status"] for job in json.loads(told[0].body)["jobs"]} == {"success"}
