@@ -7,8 +7,19 @@ import pytest
 
 from buildyard.domain.access import ANONYMOUS, SYSTEM, Actor, Permission, Role, Visibility
 from buildyard.domain.errors import Forbidden, Invalid, NotFound
+from buildyard.domain.retention import Bounds, What
 from buildyard.domain.states import Phase, Result
-from buildyard.engine import build_lists, builds, identity, manifest_jobs, overview, queue
+from buildyard.engine import (
+    build_lists,
+    builds,
+    garbage,
+    identity,
+    manifest_jobs,
+    overview,
+    queue,
+    retention,
+    terminals,
+)
 from buildyard.engine.builds import Submission
 from buildyard.engine.manifest_jobs import NewManifestJob
 from buildyard.store import identity as people
@@ -226,3 +237,45 @@ async def test_faults_and_unknown_users_leave_nothing_behind(world: World) -> No
         await submit(world, ANONYMOUS)
     withheld = await submit(world, world.owner, f"{TEXT}secrets: [missing]\n", secrets=False)
     assert not withheld.build.secrets_enabled
+
+
+async def test_jobs_that_retention_takes_are_counted_no_more(world: World) -> None:
+    ann = await world.user("ann")
+    hand = await world.hand()
+    lists: list[dict[str, object]] = [{"read": ("*",)}, {"read": ("ann",)}, {"read": ()}, {}, {"read": ("*",)}]
+    for more in lists:
+        await submit(world, world.owner, project=world.project.slug, tags=("a", "b"), **more)
+        await hand.run_all()
+        world.clock.advance(60)
+    assert [(await seen(world, who))[1] for who in (world.owner, ann, ANONYMOUS)] == [5, 3, 2]
+    bounds = Bounds(count=1)
+    await world.engine.run(retention.set_rule, world.owner, world.project.uid, "", What.BUILDS, bounds)
+    world.clock.advance(3 * 3600)
+    cursor = "first"
+    while cursor:
+        cursor = (await garbage.collect_garbage(world.engine, SYSTEM, "" if cursor == "first" else cursor)).cursor
+    assert [(await seen(world, who))[1] for who in (world.owner, ann, ANONYMOUS)] == [1, 1, 1]
+    assert (await world.engine.read(manifest_jobs.list_jobs_of, world.owner)).total == 1
+    await world.engine.read(check_invariants, world.owner)
+
+
+async def test_a_token_of_one_project_finds_what_is_there_and_nothing_else(world: World) -> None:
+    inside = [await submit(world, world.owner, project=world.project.slug, read=read) for read in (None, ("*",), ())]
+    await submit(world, world.owner, read=("*",))
+    await submit(world, await world.user("eve"), read=("*", "bob"))
+    bound = replace(world.owner, only_project=world.project.id)
+    assert await seen(world, bound) == ({view.build.id for view in inside}, 3)
+    page = await world.engine.read(manifest_jobs.list_jobs_of, bound)
+    assert {view.build.id for view in page.views} == {view.build.id for view in inside}
+    with pytest.raises((Forbidden, NotFound)):
+        await submit(world, bound)
+
+
+async def test_only_those_on_its_list_get_a_shell_in_a_jobs_workspace(world: World) -> None:
+    eve = await world.user("eve")
+    view = await submit(world, world.owner, project=world.project.slug, read=("eve",))
+    hidden = await submit(world, eve, read=())
+    for who, build in ((eve, view), (world.owner, hidden)):
+        with pytest.raises((Forbidden, NotFound)):
+            await world.engine.read(terminals.require_attachable, who, build.build.uid)
+    assert await world.engine.read(terminals.require_attachable, world.owner, view.build.uid)
