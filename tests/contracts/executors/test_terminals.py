@@ -77,9 +77,9 @@ async def test_a_new_size_is_seen_by_the_program(real_workspace: Workspace) -> N
     screen = await _shell(real_workspace)
 
     await screen.terminal.resize(50, 140)
-    await screen.terminal.write(b"stty size; exit\n")
+    await screen.terminal.write(b"until stty size | grep -x '50 140'; do sleep 0.05; done; exit\n")
 
-    assert b"50 140" in await screen.all()
+    assert b"\n50 140\r\n" in await screen.all()
 
 
 async def test_files_are_those_of_the_step_that_runs_and_the_end_of_the_step_ends_the_terminal(
