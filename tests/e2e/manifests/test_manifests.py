@@ -153,6 +153,8 @@ async def test_every_key_does_what_it_says_in_a_sandbox(sandbox: str, tmp_path: 
                 (artifact,) = await answer.json()
             async with api.session.get(artifact["url"]) as answer:
                 assert await answer.text() == f"on {yard.url}/~admin/job/{job}\n"
+            (told,) = await receiver.has(1)
+            assert (told.path, json.loads(told.body)["status"]) == ("/told", "success")
 
 
 @pytest.mark.covers("sourcehut.manifest.runs", "sourcehut.manifest.oauth")
