@@ -118,6 +118,7 @@ async def in_sourcehut(yard: Yard, started: Started, who: str) -> Seen:
     kept = await yard.must("GET", f"{path}/artifacts", by="submitter")
     bytes_of = [await yard.get(one["url"], who) for one in kept]
     page, feed = await yard.get("/~bob", who), await yard.get("/~bob/rss.xml", who)
+    own = await yard.get("/api/jobs", who)
     return {
         "status": job.body["status"] if job.ok else job.status,
         "tasks": [one["status"] for one in job.body["tasks"]] if job.ok else job.status,
@@ -129,6 +130,7 @@ async def in_sourcehut(yard: Yard, started: Started, who: str) -> Seen:
         "log": log.body if log.ok else log.status,
         "artifacts": [(one["path"], one["size"]) for one in artifacts.body] if artifacts.ok else artifacts.status,
         "bytes": [one.body if one.ok else one.status for one in bytes_of],
+        "listed": started.number in [one["id"] for one in own.body["results"]] if own.ok else own.status,
         "page": f"#{started.number}<".encode() in page.body,
         "feed": f"#{started.number}:".encode() in feed.body,
     }
@@ -182,11 +184,11 @@ def expected_in_sourcehut(started: Started, starter: str, stage: str, who: str) 
     """What that API shall show: jobs and lists of artifacts need a token, files of those who may see it do not."""
     words = ("status", "tasks", "tags", "note", "owner", "artifacts")
     kept, ended = stage == "success", stage in ("success", "failed")
-    sees = SEES[starter][who]
-    if not sees:
+    listed = 401 if who == "anonymous" else who == "submitter"  # one's own jobs, whichever API started them
+    if not SEES[starter][who]:
         refused: Seen = dict.fromkeys(words, 401 if who == "anonymous" else 404)
         files: Seen = dict.fromkeys(("manifest", "setup", "log"), 404)
-        return refused | files | {"bytes": [404] * kept, "page": False, "feed": False}
+        return refused | files | {"bytes": [404] * kept, "listed": listed, "page": False, "feed": False}
     status, task = WORDS[stage]["sourcehut"]
     seen: Seen = {
         "status": status,
@@ -199,6 +201,7 @@ def expected_in_sourcehut(started: Started, starter: str, stage: str, who: str) 
         "log": b"" if stage == "queued" else TASK,
         "artifacts": [("out", len(KEPT))] * kept,
         "bytes": [KEPT] * kept,
+        "listed": listed,
         "page": True,
         "feed": ended,
     }
