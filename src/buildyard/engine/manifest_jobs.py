@@ -78,6 +78,8 @@ async def submit_manifest(engine: Engine, actor: Actor, wanted: NewManifestJob) 
     require_runner(actor)
     engine.require_space()
     allow_local = engine.policy.allow_local_sources
+    if faults := triggers_faults(wanted.triggers, allow_local=allow_local):
+        raise Invalid("the triggers are not valid", tuple(faults))
     try:
         planned = await asyncio.to_thread(plan_job, wanted, engine.manifests, allow_local=allow_local)
     except Invalid as exc:
@@ -94,8 +96,6 @@ def plan_job(wanted: NewManifestJob, options: ManifestOptions, *, allow_local: b
     """Read and plan a manifest; takes milliseconds of CPU."""
     manifest = read_manifest(wanted.text, allow_local=allow_local)
     manifest = replace(manifest, triggers=(*manifest.triggers, *wanted.triggers))
-    if faults := triggers_faults(wanted.triggers, allow_local=allow_local):
-        raise Invalid("the triggers are not valid", tuple(faults))
     if len(manifest.triggers) > MOST_TRIGGERS:
         raise Invalid(f"a job has at most {MOST_TRIGGERS} triggers", (Fault("triggers", "are too many", "count"),))
     return PlannedManifest(
