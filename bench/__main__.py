@@ -15,6 +15,7 @@ from bench.rows_logs import follow, ingest
 from bench.rows_memory import memory
 from bench.rows_queue import queue
 from bench.rows_reading import reading
+from bench.rows_sourcehut import sourcehut
 from bench.table import Figure, each, machine, markdown
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
@@ -30,6 +31,7 @@ ROWS: dict[str, Callable[[Context], Iterator[Figure]]] = {
     "claims": claims,
     "queue": queue,
     "memory": memory,
+    "sourcehut": sourcehut,
 }
 
 

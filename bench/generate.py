@@ -16,7 +16,7 @@ import asyncpg
 from bench.engine import opened, prepare, submit_some, work
 from bench.stored import REAL, SHIFTED
 
-COUNTED = "UPDATE counters SET value = value * {0} WHERE kind IN ('pipeline', 'project', 'server')"
+COUNTED = "UPDATE counters SET value = value * {0} WHERE kind IN ('pipeline', 'project', 'server', 'user')"
 NUMBERED = "UPDATE pipelines SET next_number = {0}, next_attempt_number = {0}"
 
 

@@ -27,11 +27,18 @@ SHIFTED = {
 }
 """By table, the columns that differ between copies of a one-step build, and by how many a build they move on."""
 
+OWNED = (
+    "UPDATE builds SET submitter = (SELECT id FROM users WHERE username = 'admin')",
+    "INSERT INTO counters (kind, owner, name, value) SELECT 'user', submitter, 'builds', count(*) FROM builds "
+    "GROUP BY submitter",
+)
+"""Makes the builds those of a user, whose lists are measured, too."""
+
 DONE = "complete"
 
 
 def stored(folder: Path, count: int) -> Path:
-    """A data folder with `count` finished builds, made if there is none below `folder` yet."""
+    """A data folder with `count` finished builds of the operator, made if there is none below `folder` yet."""
     data = folder / f"stored-{count}-{_schema()}"
     if (data / DONE).exists():
         return data
@@ -55,6 +62,8 @@ def _copy(raw: sqlite3.Connection, times: int) -> None:
     raw.execute("PRAGMA synchronous = OFF")
     raw.execute("PRAGMA cache_size = -400000")
     raw.execute("BEGIN")
+    for statement in OWNED:
+        raw.execute(statement)
     for table, shifted in SHIFTED.items():
         columns = [row[1] for row in raw.execute(f"PRAGMA table_info({table})")]
         values = [_value(column, shifted.get(column, 0)) for column in columns]
@@ -66,7 +75,7 @@ def _copy(raw: sqlite3.Connection, times: int) -> None:
         )
     raw.execute(
         "UPDATE counters SET value = value * (:times + 1) "
-        "WHERE kind IN ('pipeline', 'project', 'server') AND name IN ('builds', 'finished', 'success')",
+        "WHERE kind IN ('pipeline', 'project', 'server', 'user') AND name IN ('builds', 'finished', 'success')",
         {"times": times},
     )
     raw.execute(

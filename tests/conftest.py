@@ -38,6 +38,7 @@ ENGINE_AND_HOSTS = (
     "e2e/everything",
     "e2e/hosts",
     "e2e/manifests",
+    "e2e/sourcehut",
 )
 
 

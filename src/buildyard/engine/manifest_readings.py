@@ -31,7 +31,8 @@ from buildyard.store.transactions import Transaction
 
 log = structlog.get_logger()
 
-LEASE_S = 900
+LEASE_S = 30
+RENEW_S = 10.0
 AT_ONCE = 4
 MOST_TRIES = 6
 FIRST_PAUSE_S = 5
@@ -45,7 +46,7 @@ ReadManifests = Callable[[GitSource], Awaitable[FoundManifests]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """A server's turn to read, until the reading's `next_at`: from `config`, for what is `built`."""
+    """A server's turn to read, under a lease that it renews: from `config`, for what is `built`."""
 
     reading: Reading
     firing: Firing
@@ -86,7 +87,7 @@ async def read_one(engine: Engine, read: ReadManifests, key: int) -> int:
     if turn is None:
         return 0
     try:
-        found = await read(turn.config)
+        found = await _held(engine, turn, read)
         wanted = _wanted(turn, found)
         planned = await asyncio.to_thread(
             plan_files, found, wanted, engine.manifests, allow_local=engine.policy.allow_local_sources
@@ -102,6 +103,22 @@ async def read_one(engine: Engine, read: ReadManifests, key: int) -> int:
         return 0
     log.info("manifests_read", reading=key, commit=wanted.built.commit, files=len(found.files), builds=made)
     return made
+
+
+async def _held(engine: Engine, turn: Turn, read: ReadManifests) -> FoundManifests:
+    """Read, and hold on to the turn meanwhile."""
+
+    async def hold() -> None:
+        while True:
+            await asyncio.sleep(RENEW_S)
+            with survived("manifests_not_held", reading=turn.reading.id):
+                await engine.run(hold_turn, SYSTEM, turn.reading.id)
+
+    holding = asyncio.create_task(hold())
+    try:
+        return await read(turn.config)
+    finally:
+        holding.cancel()
 
 
 def _wanted(turn: Turn, found: FoundManifests) -> Wanted:
@@ -144,6 +161,13 @@ async def take_turn(tx: Transaction, _actor: Actor, key: int) -> Turn | None:
     )
 
 
+async def hold_turn(tx: Transaction, _actor: Actor, key: int) -> None:
+    """Renew the lease of a reading that still goes on."""
+    reading = await manifest_readings.find(tx, key)
+    if reading is not None:
+        await manifest_readings.delay(tx, reading, Moment(tx.now + LEASE_S * SECOND), tries=reading.tries)
+
+
 def _full_name(branch: str) -> str:
     return branch if branch.startswith("refs/") else f"refs/heads/{branch}"
 
@@ -157,7 +181,7 @@ async def record_reading(
     *,
     queue_limit: int,
 ) -> int:
-    """Make a build of each file, if the turn is still ours; LimitReached: the queue has no room for all."""
+    """Make a build of each file, unless that was done; LimitReached: the queue has no room for all."""
     place = await _place(tx, turn, found)
     if place is None:
         return 0
@@ -174,7 +198,7 @@ async def record_reading(
 async def put_off(tx: Transaction, _actor: Actor, turn: Turn, problem: str) -> None:
     """Read later; what failed too often becomes a build that says so. Without a `problem` the try does not count."""
     reading = await manifest_readings.find(tx, turn.reading.id)
-    if reading is None or reading.next_at != turn.reading.next_at:
+    if reading is None:
         return
     if not problem:
         await manifest_readings.delay(tx, reading, Moment(tx.now + FULL_S * SECOND), tries=reading.tries - 1)
@@ -196,9 +220,9 @@ async def _drop(tx: Transaction, reading: Reading) -> None:
 
 
 async def _place(tx: Transaction, turn: Turn, found: FoundManifests) -> Place | None:
-    """Where the builds go; None if the turn is not ours any more."""
+    """Where the builds go; None if another server was first, whose turn it had become."""
     reading = await manifest_readings.find(tx, turn.reading.id)
-    if reading is None or reading.next_at != turn.reading.next_at:
+    if reading is None:
         return None
     trigger = await trigger_rows.get(tx, turn.reading.trigger)
     pipeline = await pipelines.get(tx, turn.reading.pipeline)
