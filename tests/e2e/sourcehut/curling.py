@@ -59,6 +59,6 @@ class Script:
     async def ended(self, key: int) -> dict[str, Any]:
         """A job once it is over, asked for again and again."""
         async with asyncio.timeout(180):
-            while (found := await self.job(key))["status"] not in OVER:
+            while (found := await self.job(key))["status"] not in OVER:  # noqa: ASYNC110 - a client polls
                 await asyncio.sleep(0.2)
         return found

@@ -63,6 +63,6 @@ async def test_tasks_secret_artifact_and_mail_of_a_job_in_a_container(podman: Po
             assert b"site.txt" in artifacts
             address, mail, _ = (await until(lambda: box.mails or None))[0]
             assert address == "ada@example.org"
-            assert mail["Subject"].startswith("[site|")
+            assert mail["Subject"].startswith("[site")
             assert f"/job/{job['id']}" in mail.get_content()
             await nothing_left(yard.data / "worker")
