@@ -27,15 +27,14 @@ class GraphqlConfig:
     playground: bool = False
     body_bytes: int = 256 * 1024
     tokens: int = 4000
-    fields: int = 500
+    fields: int = 250
     aliases: int = 50
-    fragments: int = 30
+    fragments: int = 20
     depth: int = 16
     cost: int = 10_000
     objects: int = 5000
     tails: int = 100
     timeout_s: float = 30.0
-    build_timeout: str = "4h"
 
 
 DEFAULTS = GraphqlConfig()

@@ -35,6 +35,11 @@ USUAL = {
     "Job.secrets": 5,
     "JobGroup.jobs": 25,
     "JobGroup.triggers": 5,
+    "__Schema.types": 60,
+    "__Schema.directives": 6,
+    "__Type.fields": 8,
+    "__Type.inputFields": 2,
+    "__Type.enumValues": 2,
 }
 """How many things a list usually holds."""
 
@@ -42,6 +47,10 @@ DEAR = {"Log.last128KiB": 50, "UserWebhookSubscription.sample": 100, "WebhookSub
 """Fields that are more work than others."""
 
 OPERATIONS = 20
+
+_INTROSPECTION = {"__schema": "__Schema", "__type": "__Type"}
+_CHEAP = 10
+"""So many values of the schema itself are as much work as one of the database."""
 
 
 @dataclass
@@ -151,8 +160,11 @@ class _Cost:
 
     def _of_field(self, selection: FieldNode, on: GraphQLNamedType | None) -> int:
         name = selection.name.value
-        if name.startswith("__") or not isinstance(on, GraphQLObjectType | GraphQLInterfaceType):
-            return 1  # introspection has limits of its own
+        if name in _INTROSPECTION and selection.selection_set is not None:
+            kind = self.schema.get_type(_INTROSPECTION[name])
+            return 1 + self.of(selection.selection_set.selections, kind) // _CHEAP
+        if not isinstance(on, GraphQLObjectType | GraphQLInterfaceType) or name not in on.fields:
+            return 1
         where = f"{on.name}.{name}"
         if selection.selection_set is None:
             return DEAR.get(where, 1)
