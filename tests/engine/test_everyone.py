@@ -44,7 +44,6 @@ from buildyard.engine import (
     job_manifests,
     job_sheets,
     job_summaries,
-    job_tasks,
     leasing,
     log_reading,
     manifest_jobs,
@@ -589,11 +588,10 @@ SHOWS: dict[Callable[..., Any], tuple[set[str], Call]] = {
         for load in (
             job_details.load_jobs,
             job_details.load_owners,
-            job_details.load_runners,
             job_details.load_visibilities,
             job_manifests.load_images,
             job_manifests.load_manifests,
-            job_tasks.load_tasks,
+            job_sheets.load_sheets,
         )
     },
     build_lists.list_visible_builds: (
@@ -701,7 +699,7 @@ DECIDED_BY_THE_CALLER = {
     "with_facts",  # part of claim_jobs
     "with_tokens",  # part of claim_jobs
     "with_pins",  # part of claim_jobs
-    *("load_tags", "load_artifacts", "load_job_secrets", "load_groups_of"),  # as load_jobs; often there is nothing
+    *("load_artifacts", "load_job_secrets", "load_groups_of"),  # as load_jobs; often there is nothing
     *("load_group_jobs", "load_group_owners", "load_group_rules"),  # as load_groups_of
     "store_blob",  # callers check: store_output, store_upload, the worker's routes
     "check_health",  # tells no more than that the parts answer

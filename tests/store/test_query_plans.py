@@ -90,7 +90,6 @@ SORTED = {
     "buildyard.store.attempts.LOGS_OF_JOB",
     "buildyard.store.jobs.LOCK_QUEUED",
     "buildyard.store.jobs.OF_BUILD",
-    "buildyard.store.jobs.OF_BUILDS",
     "buildyard.store.kept.INPUTS",
     "buildyard.store.kept.OLDEST_OF_PROJECT",
 }

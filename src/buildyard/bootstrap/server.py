@@ -283,9 +283,7 @@ def build_server_config(settings: Settings) -> BuildServerConfig:
 
 def graphql_config(settings: Settings) -> GraphqlConfig:
     """How GraphQL queries are answered."""
-    minutes = settings.sourcehut.timeout_minutes
-    timeout = f"{minutes // 60}h" if minutes % 60 == 0 else f"{minutes}m"
-    return GraphqlConfig(playground=settings.sourcehut.graphql_playground, build_timeout=timeout)
+    return GraphqlConfig(playground=settings.sourcehut.graphql_playground)
 
 
 def manifest_options(settings: Settings) -> ManifestOptions:

@@ -13,7 +13,7 @@ from buildyard.domain.builds import Build
 from buildyard.domain.ids import AccountId, BuildId, GroupId, Moment, UserId
 from buildyard.domain.notifications import Rule
 from buildyard.engine.own_secrets import load_own_secrets
-from buildyard.store import attempts, build_access, build_tags, builds, groups, identity, kept, notifications, projects
+from buildyard.store import build_access, build_tags, builds, groups, identity, kept, notifications, projects
 from buildyard.store.builds import BuildView
 from buildyard.store.groups import Group
 from buildyard.store.secrets import Secret
@@ -75,18 +75,6 @@ async def load_owners(tx: Transaction, actor: Actor, keys: Sequence[BuildId]) ->
 async def _job_owners(tx: Transaction, keys: Iterable[AccountId]) -> dict[AccountId, JobOwner]:
     found = await identity.accounts_by_id(tx, sorted(set(keys)))
     return {one.id: JobOwner(account=one.id, name=one.name, user=one.user, created_at=one.created_at) for one in found}
-
-
-async def load_tags(tx: Transaction, actor: Actor, keys: Sequence[BuildId]) -> Mapping[BuildId, tuple[str, ...]]:
-    """The tags of these builds; builds without any are left out."""
-    return await build_tags.of_builds(tx, await _readable(tx, actor, keys))
-
-
-async def load_runners(tx: Transaction, actor: Actor, keys: Sequence[BuildId]) -> Mapping[BuildId, str]:
-    """Which workers had the first jobs of these builds last; builds that none had are left out."""
-    found = await _readable(tx, actor, keys)
-    first = {build.first_job: key for key, build in found.items() if build.first_job is not None}
-    return {first[job]: name for job, name in await attempts.last_workers(tx, first)}
 
 
 async def load_artifacts(

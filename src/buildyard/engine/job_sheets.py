@@ -1,14 +1,16 @@
 """Builds as one sheet each: what was asked for, its tasks, who runs it. Many are read in a few trips."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from buildyard.domain.access import Actor, Permission
 from buildyard.domain.builds import State
 from buildyard.domain.errors import NotFound
 from buildyard.domain.ids import BuildId, JobId, Moment, StepId
+from buildyard.domain.specs import JobSpec
 from buildyard.domain.states import Phase
 from buildyard.engine.build_access import require_build
+from buildyard.engine.job_details import load_jobs
 from buildyard.engine.job_manifests import load_manifests
 from buildyard.engine.manifest_jobs import JobPage, list_jobs_of
 from buildyard.store import build_tags, builds, kept, pipelines, projects, sheets
@@ -59,6 +61,8 @@ async def sheets_of(tx: Transaction, views: Sequence[BuildView], *, most: int = 
     newest = await sheets.newest_attempts(tx, keys)
     single = [view.build.id for view in views if view.build.jobs_total == 1]
     steps = await sheets.steps_of(tx, [newest[key].id for key in single if key in newest], most)
+    unclaimed = [job.spec for key in single if key not in newest for job in jobs.get(key, [])]
+    specs = await pipelines.job_specs_of(tx, sorted(set(unclaimed)))
     tags = await build_tags.of_builds(tx, keys)
     owners = {key: (await projects.get(tx, key)).account_name for key in sorted({view.build.project for view in views})}
     made = []
@@ -70,7 +74,7 @@ async def sheets_of(tx: Transaction, views: Sequence[BuildView], *, most: int = 
                 view=view,
                 owner=owners[view.build.project],
                 tags=tags.get(key, ()),
-                tasks=await _tasks(tx, view, jobs.get(key, []), attempt, its_steps),
+                tasks=_tasks(view, jobs.get(key, []), attempt, its_steps, specs),
                 runner=attempt.worker if attempt is not None and not _waits(view) else "",
             )
         )
@@ -81,14 +85,18 @@ def _waits(view: BuildView) -> bool:
     return view.build.state.phase in (Phase.WAITING, Phase.QUEUED)
 
 
-async def _tasks(
-    tx: Transaction, view: BuildView, jobs: list[JobLine], attempt: AttemptLine | None, steps: list[StepLine]
+def _tasks(
+    view: BuildView,
+    jobs: list[JobLine],
+    attempt: AttemptLine | None,
+    steps: list[StepLine],
+    specs: Mapping[int, JobSpec],
 ) -> tuple[TaskSheet, ...]:
     created = view.build.created_at
     if view.build.jobs_total > 1:
         return tuple(_task(job, created, job=job.id, step=None) for job in jobs)
     if attempt is None or not jobs:
-        return tuple([_planned(name, created, job) for job in jobs for name in await _names(tx, job)])
+        return tuple(_planned(step.name, created, job) for job in jobs for step in specs[job.spec].steps)
     if _waits(view):
         return tuple(_planned(step.name, attempt.leased_at, jobs[0], step.id) for step in steps)
     return tuple(_task(step, attempt.leased_at, job=jobs[0].id, step=step.id) for step in steps)
@@ -121,8 +129,10 @@ def _planned(name: str, created: Moment, job: JobLine, step: StepId | None = Non
     )
 
 
-async def _names(tx: Transaction, job: JobLine) -> list[str]:
-    return [step.name for step in (await pipelines.job_spec(tx, job.spec)).steps]
+async def load_sheets(tx: Transaction, actor: Actor, keys: Sequence[BuildId]) -> Mapping[BuildId, JobSheet]:
+    """The sheets of those of these builds that the actor may read."""
+    views = await load_jobs(tx, actor, keys)
+    return {sheet.view.build.id: sheet for sheet in await sheets_of(tx, list(views.values()), most=LISTED_TASKS)}
 
 
 async def show_job(tx: Transaction, actor: Actor, key: BuildId) -> JobSheet:

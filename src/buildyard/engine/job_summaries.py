@@ -8,7 +8,7 @@ from buildyard.domain.errors import NotFound
 from buildyard.domain.ids import BuildId
 from buildyard.engine.account_builds import TaggedBuild, tagged
 from buildyard.engine.job_details import load_artifacts, load_jobs, load_owners
-from buildyard.engine.job_tasks import Task, load_tasks
+from buildyard.engine.job_sheets import TaskSheet, sheets_of
 from buildyard.store.kept import Artifact
 from buildyard.store.transactions import Transaction
 
@@ -19,7 +19,7 @@ class JobSummary:
 
     build: TaggedBuild
     owner: str
-    tasks: Sequence[Task]
+    tasks: Sequence[TaskSheet]
     artifacts: Sequence[Artifact]
 
 
@@ -32,6 +32,6 @@ async def summarize_job(tx: Transaction, actor: Actor, key: BuildId) -> JobSumma
     return JobSummary(
         build=build,
         owner=(await load_owners(tx, actor, [key]))[key].name,
-        tasks=(await load_tasks(tx, actor, [key])).get(key, ()),
+        tasks=(await sheets_of(tx, [view]))[0].tasks,
         artifacts=(await load_artifacts(tx, actor, [key])).get(key, ()),
     )

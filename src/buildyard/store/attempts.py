@@ -331,11 +331,6 @@ async def of_job(tx: Transaction, job: JobId) -> list[Attempt]:
     return [_attempt(row) for row in await tx.fetch(OF_JOB, of=job)]
 
 
-async def of_jobs(tx: Transaction, keys: Iterable[JobId]) -> list[Attempt]:
-    """The attempts of these jobs, of each first to last."""
-    return [_attempt(row) for row in await tx.fetch_many(OF_JOB, [{"of": key} for key in keys])]
-
-
 async def open_of_worker(tx: Transaction, worker: WorkerId) -> list[Attempt]:
     """The attempts that a worker holds."""
     return [_attempt(row) for row in await tx.fetch(OPEN_OF_WORKER, of=worker)]
@@ -635,20 +630,6 @@ async def running_now(tx: Transaction) -> list[Row]:
 
 
 WORKER_NAME = Statement(select(workers.c.name).where(workers.c.id == given("key")))
-
-
-LAST_WORKER = Statement(
-    select(attempts.c.job, workers.c.name)
-    .select_from(attempts.join(workers, workers.c.id == attempts.c.worker))
-    .where(attempts.c.job == given("of"))
-    .order_by(attempts.c.number.desc())
-    .limit(1)
-)
-
-
-async def last_workers(tx: Transaction, keys: Iterable[JobId]) -> list[tuple[JobId, str]]:
-    """Which workers had these jobs last, as far as any had."""
-    return [(row[0], row[1]) for row in await tx.fetch_many(LAST_WORKER, [{"of": key} for key in keys])]
 
 
 async def worker_name(tx: Transaction, key: WorkerId) -> str:

@@ -75,12 +75,6 @@ OF_BUILD = Statement(
     .where(build_jobs.c.build == given("of"))
     .order_by(jobs.c.position, jobs.c.id)
 )
-OF_BUILDS = Statement(
-    select(build_jobs.c.build, *_JOB)
-    .select_from(build_jobs.join(jobs, jobs.c.id == build_jobs.c.job))
-    .where(build_jobs.c.build == given("of"))
-    .order_by(jobs.c.position, jobs.c.id)
-)
 NEEDS_OF_BUILD = Statement(
     select(job_needs.c.job, job_needs.c.need)
     .select_from(build_jobs.join(job_needs, job_needs.c.job == build_jobs.c.job))
@@ -310,11 +304,6 @@ async def get_by_uid(tx: Transaction, uid: str) -> Job:
 async def of_build(tx: Transaction, build: BuildId) -> list[Job]:
     """A build's jobs by position."""
     return [_job(row) for row in await tx.fetch(OF_BUILD, of=build)]
-
-
-async def of_builds(tx: Transaction, keys: Iterable[BuildId]) -> list[tuple[BuildId, Job]]:
-    """The jobs of these builds by position, each beside its build."""
-    return [(row[0], _job(row[1:])) for row in await tx.fetch_many(OF_BUILDS, [{"of": key} for key in keys])]
 
 
 async def needs_of_build(tx: Transaction, build: BuildId) -> dict[JobId, list[JobId]]:

@@ -17,8 +17,8 @@ from buildyard.domain.ids import BuildId
 from buildyard.engine import account_builds
 from buildyard.engine.account_builds import TaggedBuild
 from buildyard.engine.engine import Engine
+from buildyard.engine.job_sheets import TaskSheet
 from buildyard.engine.job_summaries import JobSummary, summarize_job
-from buildyard.engine.job_tasks import Task
 from buildyard.engine.records import Artifact
 from buildyard.engine.sign_in import PasswordGate, authenticate
 
@@ -121,9 +121,9 @@ class PeopleRoutes:
             artifacts=tuple(self._file(one) for one in found.artifacts),
         )
 
-    def _log(self, build: BuildId, task: Task) -> pages.Link:
+    def _log(self, build: BuildId, task: TaskSheet) -> pages.Link:
         url = addresses.task_log_url(self._base, build, task.name)
-        return pages.Link(name=task.name, url=url, beside=states.task(task.state, started=task.started))
+        return pages.Link(name=task.name, url=url, beside=states.task(task.state, started=task.began))
 
     def _file(self, kept: Artifact) -> pages.Link:
         if kept.removed_at is not None:

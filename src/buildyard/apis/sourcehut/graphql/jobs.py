@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from buildyard.apis.sourcehut import addresses, states
+from buildyard.apis.sourcehut import addresses, mapping
 from buildyard.apis.sourcehut.graphql.context import Context, Info, Resolvers
 from buildyard.apis.sourcehut.graphql.scalars import LARGEST, cursor_of, start_of
 from buildyard.apis.sourcehut.graphql.secrets import secret
@@ -16,12 +16,10 @@ from buildyard.engine.job_details import (
     load_job_secrets,
     load_jobs,
     load_owners,
-    load_runners,
-    load_tags,
     load_visibilities,
 )
 from buildyard.engine.job_manifests import load_images, load_manifests
-from buildyard.engine.job_tasks import Task, load_tasks
+from buildyard.engine.job_sheets import TaskSheet, load_sheets
 from buildyard.engine.manifest_jobs import list_jobs_of
 from buildyard.engine.profiles import load_profiles
 from buildyard.engine.task_logs import get_setup_log, get_task_log, last_bytes
@@ -44,8 +42,8 @@ def job(view: "BuildView") -> Source:
         "id": build.id,
         "created": build.created_at,
         "updated": max(build.created_at, build.started_at or 0, build.finished_at or 0),
-        "status": states.JOB.of(build.state).upper(),
-        "note": build.note or None,
+        "status": mapping.status(view).upper(),
+        "note": mapping.note_of(view) or None,
         "view": view,
     }
 
@@ -96,9 +94,8 @@ async def image(source: Source, info: Info) -> str | None:
 
 async def tags(source: Source, info: Info) -> list[str]:
     """The tags; a job of another origin is filed under its project and pipeline."""
-    found = await info.context.load(load_tags, source["id"])
-    view: BuildView = source["view"]
-    return list(found or (() if view.build.manifest else (view.project_slug, view.pipeline_slug)))
+    found = await info.context.load(load_sheets, source["id"])
+    return list(mapping.tags_of(found)) if found else []
 
 
 async def visibility(source: Source, info: Info) -> str | None:
@@ -109,8 +106,8 @@ async def visibility(source: Source, info: Info) -> str | None:
 
 async def runner(source: Source, info: Info) -> str | None:
     """The worker that has or had it; none while it waits."""
-    waits = source["status"] in ("PENDING", "QUEUED")
-    return None if waits else await info.context.load(load_runners, source["id"])
+    found = await info.context.load(load_sheets, source["id"])
+    return found.runner or None if found else None
 
 
 async def owner(source: Source, info: Info) -> Source | None:
@@ -176,20 +173,21 @@ def artifact(context: Context, found: "Artifact") -> Source:
 
 async def tasks(source: Source, info: Info) -> list[Source]:
     """The tasks, in order."""
-    found = await info.context.load(load_tasks, source["id"]) or ()
-    info.context.spend(objects=len(found))
-    return [task(one, source) for one in found]
+    found = await info.context.load(load_sheets, source["id"])
+    sheets = found.tasks if found else ()
+    info.context.spend(objects=len(sheets))
+    return [task(one, source) for one in sheets]
 
 
-def task(found: Task, of: Source) -> Source:
-    """A task as the schema has it."""
+def task(found: TaskSheet, of: Source) -> Source:
+    """A task; its id is that of its step, or of its job, negative, as long as there is no step."""
     return {
-        "id": found.id,
+        "id": -found.job if found.step is None else found.step,
         "created": found.created_at,
-        "updated": found.updated_at,
+        "updated": max(found.created_at, found.started_at or 0, found.finished_at or 0),
         "name": found.name,
-        "status": states.task(found.state, started=found.started).upper(),
-        "log": {"build": found.build, "task": found.name},
+        "status": mapping.task_status(found).upper(),
+        "log": {"build": of["id"], "task": found.name},
         "job": of,
     }
 

@@ -49,7 +49,7 @@ DEAR = {"Log.last128KiB": 50, "UserWebhookSubscription.sample": 100, "WebhookSub
 OPERATIONS = 20
 
 _INTROSPECTION = {"__schema": "__Schema", "__type": "__Type"}
-_CHEAP = 10
+_CHEAP = 5
 """So many values of the schema itself are as much work as one of the database."""
 
 
