@@ -33,6 +33,7 @@ DATABASES = ("sqlite", "postgres")
 
 ENGINE_AND_HOSTS = (
     "contracts/executors",
+    "e2e/attach",
     "e2e/chaos",
     "e2e/containers",
     "e2e/everything",

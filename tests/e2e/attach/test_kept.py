@@ -14,11 +14,8 @@ from e2e.attach.conftest import Ground, listening
 from e2e.running import kill_stranger, leftovers, working
 from world import World
 
-kept = pytest.mark.covers("sourcehut.attach.kept")
-crashes = pytest.mark.covers("sourcehut.attach.crashes")
 
-
-@kept
+@pytest.mark.covers("sourcehut.attach.kept")
 async def test_a_kept_workspace_holds_no_slot_and_counts_against_the_workers_bound(process_ground: Ground) -> None:
     ground = process_ground
     async with ground.working(slots=1, kept_workspaces=1):
@@ -31,7 +28,7 @@ async def test_a_kept_workspace_holds_no_slot_and_counts_against_the_workers_bou
         await become_true(lambda: len(ground.workspaces()) == 1)
 
 
-@kept
+@pytest.mark.covers("sourcehut.attach.kept")
 async def test_what_is_too_large_is_not_kept(process_ground: Ground) -> None:
     ground = process_ground
     async with ground.working(kept_bytes=1024 * 1024):
@@ -44,7 +41,7 @@ async def test_what_is_too_large_is_not_kept(process_ground: Ground) -> None:
         assert "the workspace stays until" in await ground.log(small, 1)
 
 
-@kept
+@pytest.mark.covers("sourcehut.attach.kept")
 async def test_at_its_time_the_workspace_goes_and_so_do_the_shells_in_it(process_ground: Ground) -> None:
     ground = process_ground
     async with ground.working():
@@ -63,7 +60,7 @@ async def test_at_its_time_the_workspace_goes_and_so_do_the_shells_in_it(process
         assert b"the workspace is no longer there" in bob.drawn
 
 
-@kept
+@pytest.mark.covers("sourcehut.attach.kept")
 async def test_failures_are_kept_as_long_as_asked_for_and_what_was_cancelled_is_not(process_ground: Ground) -> None:
     ground = process_ground
     async with ground.working():
@@ -85,7 +82,7 @@ async def test_failures_are_kept_as_long_as_asked_for_and_what_was_cancelled_is_
         await become_true(lambda: len(ground.workspaces()) == 2)
 
 
-@kept
+@pytest.mark.covers("sourcehut.attach.kept")
 async def test_without_any_step_there_is_a_workspace_to_look_at(ground: Ground) -> None:
     async with ground.working():
         build = await ground.submit()
@@ -99,7 +96,7 @@ async def test_without_any_step_there_is_a_workspace_to_look_at(ground: Ground) 
             assert await bob.ended() == 3
 
 
-@crashes
+@pytest.mark.covers("sourcehut.attach.crashes")
 async def test_when_the_server_goes_the_shell_is_hung_up_and_the_workspace_stays(
     sqlite_world: World, tmp_path: Path
 ) -> None:
@@ -126,7 +123,7 @@ async def test_when_the_server_goes_the_shell_is_hung_up_and_the_workspace_stays
             assert await back.ended() == 0
 
 
-@crashes
+@pytest.mark.covers("sourcehut.attach.crashes")
 async def test_when_the_person_is_killed_the_shell_is_hung_up(process_ground: Ground) -> None:
     ground = process_ground
     seconds = unique_sleep()
@@ -142,7 +139,7 @@ async def test_when_the_person_is_killed_the_shell_is_hung_up(process_ground: Gr
         assert len(ground.workspaces()) == 1
 
 
-@crashes
+@pytest.mark.covers("sourcehut.attach.crashes")
 async def test_when_the_worker_stops_its_shells_are_told_and_nothing_is_left(process_ground: Ground) -> None:
     ground = process_ground
     seconds = unique_sleep()
@@ -166,7 +163,7 @@ async def test_when_the_worker_stops_its_shells_are_told_and_nothing_is_left(pro
     assert b"its worker w1 has ended since" in bob.drawn
 
 
-@crashes
+@pytest.mark.covers("sourcehut.attach.crashes")
 @pytest.mark.parametrize("executor", ["process", "sandbox", "container"])
 async def test_what_a_killed_worker_kept_is_gone_with_the_next_one(
     process_ground: Ground, tmp_path: Path, executor: str, request: pytest.FixtureRequest
