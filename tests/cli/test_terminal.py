@@ -154,6 +154,7 @@ def test_every_command_speaks_json(buildyard: Installation, build: str, write: W
         "notify list": ["notify", "list", "calm"],
         "notify remove": ["notify", "remove", "1"],
         "attach": ["attach", "999999"],
+        "sourcehut submit": ["sourcehut", "submit", str(write("m.yml", "{image: x, tasks: [{a: 'true'}]}"))],
         "deliveries key": ["deliveries", "key"],
         "deliveries list": ["deliveries", "list"],
         "deliveries resend": ["deliveries", "resend", "--dead"],
