@@ -307,9 +307,9 @@ async def of_build(tx: Transaction, build: BuildId) -> list[Job]:
 
 
 async def needs_of_build(tx: Transaction, build: BuildId) -> dict[JobId, list[JobId]]:
-    """Which jobs each of a build's jobs needs."""
+    """Which jobs each of a build's jobs needs, in the order of their ids."""
     needs: dict[JobId, list[JobId]] = {}
-    for job, need in await tx.fetch(NEEDS_OF_BUILD, of=build):
+    for job, need in sorted(tuple(row) for row in await tx.fetch(NEEDS_OF_BUILD, of=build)):
         needs.setdefault(job, []).append(need)
     return needs
 
