@@ -1,12 +1,37 @@
 """What all APIs share of HTTP: who asks, and bodies within limits."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 
-from buildyard.domain.errors import Invalid, LimitReached, TooLarge
+from buildyard.domain.errors import (
+    Conflict,
+    EngineError,
+    Forbidden,
+    Gone,
+    Invalid,
+    LimitReached,
+    NotFound,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+)
 
 MIB = 1024 * 1024
+
+STATUS: dict[type[EngineError], int] = {
+    Gone: 410,
+    NotFound: 404,
+    Unauthenticated: 401,
+    Forbidden: 403,
+    Conflict: 409,
+    Invalid: 400,
+    TooLarge: 413,
+    LimitReached: 429,
+    Unavailable: 503,
+    EngineError: 500,
+}
+"""The usual status of each error; an API says where its own differ."""
 
 
 def client_of(request: HTTPConnection) -> tuple[str, str]:
@@ -18,6 +43,16 @@ def client_of(request: HTTPConnection) -> tuple[str, str]:
 def retry_after_of(exc: Exception) -> dict[str, str]:
     """The header that says in how many seconds to try again, if an error tells."""
     return {"retry-after": str(exc.retry_after)} if isinstance(exc, LimitReached) and exc.retry_after else {}
+
+
+def status_of(exc: Exception, own: Mapping[type[EngineError], int] = STATUS) -> int:
+    """The status of an error of the engine: that of the nearest of its kinds in the table."""
+    return next(own[kind] for kind in type(exc).__mro__ if kind in own)
+
+
+def challenge_of(status: int) -> dict[str, str]:
+    """The header that goes with a 401."""
+    return {"www-authenticate": 'Bearer realm="buildyard"'} if status == 401 else {}
 
 
 async def body_of(request: Request, limit: int) -> bytes:

@@ -5,6 +5,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from buildyard.apis.build_server.schemas import Error, Fault
+from buildyard.apis.http import status_of
 from buildyard.domain.errors import (
     Conflict,
     EngineError,
@@ -50,7 +51,7 @@ def failure(
 
 def on_engine_error(_request: Request, exc: Exception) -> Response:
     """The answer to an error of the engine."""
-    status = next(STATUS[kind] for kind in type(exc).__mro__ if kind in STATUS)
+    status = status_of(exc, STATUS)
     faults = exc.faults if isinstance(exc, Invalid) else ()
     details = [Fault(path=one.path, message=one.message, code=one.code) for one in faults[:MOST_DETAILS]]
     if len(faults) > MOST_DETAILS:

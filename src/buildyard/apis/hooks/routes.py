@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from buildyard.apis.hooks import bitbucket, bitbucket_server, github, gitlab, signatures
 from buildyard.apis.hooks.fields import Ignored, Told
-from buildyard.apis.http import body_of, retry_after_of
+from buildyard.apis.http import body_of, retry_after_of, status_of
 from buildyard.domain.access import Actor, ActorKind
 from buildyard.domain.errors import (
     EngineError,
@@ -147,7 +147,7 @@ def _answer(answer: Answer, status: int) -> Response:
 
 
 def _on_engine_error(_request: Request, exc: Exception) -> Response:
-    status = next(STATUS[kind] for kind in type(exc).__mro__ if kind in STATUS)
+    status = status_of(exc, STATUS)
     response = _answer(Answer(str(exc)), status)
     response.headers.update(retry_after_of(exc))
     return response

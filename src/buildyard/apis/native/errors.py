@@ -6,38 +6,14 @@ import msgspec
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
-from buildyard.apis.http import retry_after_of
+from buildyard.apis.http import challenge_of, retry_after_of, status_of
 from buildyard.client import messages
-from buildyard.domain.errors import (
-    Conflict,
-    EngineError,
-    Forbidden,
-    Gone,
-    Invalid,
-    LimitReached,
-    NotFound,
-    TooLarge,
-    Unauthenticated,
-    Unavailable,
-)
-
-STATUS: dict[type[EngineError], int] = {
-    Gone: 410,
-    NotFound: 404,
-    Unauthenticated: 401,
-    Forbidden: 403,
-    Conflict: 409,
-    Invalid: 400,
-    TooLarge: 413,
-    LimitReached: 429,
-    Unavailable: 503,
-    EngineError: 500,
-}
+from buildyard.domain.errors import Invalid
 
 
 def on_engine_error(_request: HTTPConnection, exc: Exception) -> Response:
     """The answer to an error of the engine."""
-    status = next(STATUS[kind] for kind in type(exc).__mro__ if kind in STATUS)
+    status = status_of(exc)
     faults = exc.faults if isinstance(exc, Invalid) else ()
     shown = [messages.Fault(path=f.path, message=f.message, code=f.code) for f in faults]
     return _answer(status, str(exc), shown, retry_after_of(exc))
@@ -49,6 +25,6 @@ def on_http_error(_request: Request, exc: Exception) -> Response:
 
 
 def _answer(status: int, text: str, faults: list[messages.Fault], further: Mapping[str, str] | None = None) -> Response:
-    headers = {**(further or {}), **({"www-authenticate": 'Bearer realm="buildyard"'} if status == 401 else {})}
+    headers = {**(further or {}), **challenge_of(status)}
     body = msgspec.json.encode(messages.Failure(error=text, faults=faults))
     return Response(body, status, headers, media_type="application/json")

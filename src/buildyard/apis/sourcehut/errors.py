@@ -4,34 +4,11 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from buildyard.apis.http import retry_after_of
+from buildyard.apis.http import STATUS, challenge_of, retry_after_of, status_of
 from buildyard.apis.sourcehut.schemas import Problem, Problems
-from buildyard.domain.errors import (
-    Conflict,
-    EngineError,
-    Fault,
-    Forbidden,
-    Gone,
-    Invalid,
-    LimitReached,
-    NotFound,
-    TooLarge,
-    Unauthenticated,
-    Unavailable,
-)
+from buildyard.domain.errors import Fault, Forbidden, Invalid
 
-STATUS: dict[type[EngineError], int] = {
-    Gone: 410,
-    NotFound: 404,
-    Unauthenticated: 401,
-    Forbidden: 401,
-    Conflict: 409,
-    Invalid: 400,
-    TooLarge: 413,
-    LimitReached: 429,
-    Unavailable: 503,
-    EngineError: 500,
-}
+OWN_STATUS = {**STATUS, Forbidden: 401}
 """Who may see but not change a job is told 401, as by the real service; 403 is for tokens without the scope."""
 
 WORDS = {401: "401 unauthorized", 404: "404 not found", 405: "405 method not allowed"}
@@ -65,16 +42,16 @@ def failure(status: int, problems: list[Problem], headers: dict[str, str] | None
 def on_refused(_request: Request, exc: Exception) -> Response:
     """The answer to what this API refuses by itself."""
     assert isinstance(exc, Refused)
-    return failure(exc.status, [Problem(reason=exc.reason)], _challenge(exc.status))
+    return failure(exc.status, [Problem(reason=exc.reason)], challenge_of(exc.status))
 
 
 def on_engine_error(request: Request, exc: Exception) -> Response:
     """The answer to an error of the engine."""
-    status = next(STATUS[kind] for kind in type(exc).__mro__ if kind in STATUS)
+    status = status_of(exc, OWN_STATUS)
     if status == 404 and request.url.path.startswith("/api/job-group/"):
         return Response(b"{}", 404, {"cache-control": "no-store"}, media_type="application/json")
     problems = problems_of(exc) if isinstance(exc, Invalid) else [Problem(reason=WORDS.get(status, str(exc)))]
-    return failure(status, problems, {**retry_after_of(exc), **_challenge(status)})
+    return failure(status, problems, {**retry_after_of(exc), **challenge_of(status)})
 
 
 def problems_of(exc: Invalid) -> list[Problem]:
@@ -107,7 +84,3 @@ def on_http_error(_request: Request, exc: Exception) -> Response:
 def on_unforeseen(_request: Request, _exc: Exception) -> Response:
     """The answer to what nobody foresaw; its traceback is in the server's log."""
     return failure(500, [Problem(reason="500 internal server error")])
-
-
-def _challenge(status: int) -> dict[str, str]:
-    return {"www-authenticate": 'Bearer realm="buildyard"'} if status == 401 else {}

@@ -4,46 +4,21 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from buildyard.apis.http import retry_after_of
+from buildyard.apis.http import challenge_of, retry_after_of, status_of
 from buildyard.apis.sourcehut.files import FileRoutes
 from buildyard.apis.sourcehut.people import PeopleRoutes
-from buildyard.domain.errors import (
-    Conflict,
-    EngineError,
-    Forbidden,
-    Gone,
-    Invalid,
-    LimitReached,
-    NotFound,
-    TooLarge,
-    Unauthenticated,
-    Unavailable,
-)
+from buildyard.domain.errors import EngineError
 from buildyard.engine.engine import Engine
 from buildyard.engine.sign_in import PasswordGate
 
 PATHS = ("/logs", "/~*")
 """What this application owns, for the dispatcher."""
 
-STATUS: dict[type[EngineError], int] = {
-    Gone: 410,
-    NotFound: 404,
-    Unauthenticated: 401,
-    Forbidden: 403,
-    Conflict: 409,
-    Invalid: 400,
-    TooLarge: 413,
-    LimitReached: 429,
-    Unavailable: 503,
-    EngineError: 500,
-}
-
 
 def on_engine_error(_request: Request, exc: Exception) -> Response:
     """The answer to an error of the engine."""
-    status = next(STATUS[kind] for kind in type(exc).__mro__ if kind in STATUS)
-    headers = {**retry_after_of(exc), **({"www-authenticate": 'Bearer realm="buildyard"'} if status == 401 else {})}
-    return _said(status, str(exc), headers)
+    status = status_of(exc)
+    return _said(status, str(exc), {**retry_after_of(exc), **challenge_of(status)})
 
 
 def on_http_error(_request: Request, exc: Exception) -> Response:

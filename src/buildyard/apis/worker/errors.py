@@ -4,6 +4,7 @@ import msgspec
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
+from buildyard.apis.http import status_of
 from buildyard.domain.errors import (
     Conflict,
     EngineError,
@@ -38,7 +39,7 @@ def failure(status: int, text: str) -> Response:
 
 def on_engine_error(_request: HTTPConnection, exc: Exception) -> Response:
     """The answer to an error of the engine."""
-    status = next(STATUS[kind] for kind in type(exc).__mro__ if kind in STATUS)
+    status = status_of(exc, STATUS)
     return failure(status, str(exc))
 
 
